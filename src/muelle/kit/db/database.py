@@ -1,0 +1,169 @@
+"""`Database`: transactions and readings on SQLite (one writer, readers beside it) or PostgreSQL (a pool, a schema a room).
+
+SQLite is a file per room in WAL mode with `synchronous=FULL`: what was committed survives a power cut. All writes of a
+process go through one connection, one after the other, and begin with `BEGIN IMMEDIATE`, so that a transaction never
+fails half way because somebody else was faster; another process (the command line beside a running server) is waited
+for. On PostgreSQL each room has a schema of its own name, and a database of its own when the address says `{room}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import CursorResult, Executable, Row, Table, event
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from muelle.kit.db.guard import transaction_section
+
+SQLITE_READERS = 4
+BUSY_SECONDS = 10
+POSTGRES_CONNECTIONS = 10
+POSTGRES_STATEMENT_SECONDS = 30
+
+AtCommit = Callable[["Transaction"], Awaitable[None]]
+at_commit: ContextVar[AtCommit | None] = ContextVar("muelle_at_commit", default=None)
+"""What a request wants written by each transaction that it commits (see `kit.http.idempotency`)."""
+
+
+class Reading:
+    """Reads. Each statement sees what was committed when it began."""
+
+    def __init__(self, connection: AsyncConnection, postgres: bool) -> None:
+        self._connection = connection
+        self.postgres = postgres
+
+    async def all(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
+        return (await self._connection.execute(statement, values)).all()
+
+    async def first(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Row[Any] | None:
+        return (await self._connection.execute(statement, values)).first()
+
+    async def scalar(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Any:
+        return (await self._connection.execute(statement, values)).scalar()
+
+
+class Transaction(Reading):
+    """Reads and writes that happen together or not at all."""
+
+    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+        super().__init__(connection, database.postgres)
+        self.database = database
+        self.afterwards: list[Callable[[], object]] = []
+
+    async def run(self, statement: Executable, values: Any = None) -> CursorResult[Any]:
+        """Writes; `rowcount` of the answer tells a guarded update whether it was still true."""
+        return await self._connection.execute(statement, values)  # type: ignore[return-value]
+
+    async def insert_new(self, table: Table, rows: Sequence[Mapping[str, Any]], returning: Any) -> list[Any]:
+        """Inserts what is not there yet and returns that column of the rows that were new."""
+        if not rows:
+            return []
+        insert: Any = postgresql_insert if self.postgres else sqlite_insert
+        statement = insert(table).values(list(rows)).on_conflict_do_nothing().returning(returning)
+        return list((await self._connection.execute(statement)).scalars())
+
+    def after_commit(self, call: Callable[[], object]) -> None:
+        """Calls, once it is true for everybody: to wake a loop, never to do the work itself."""
+        self.afterwards.append(call)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """A part that may fail alone."""
+        async with self._connection.begin_nested():
+            yield
+
+
+class Database:
+    def __init__(self, name: str, writer: AsyncEngine, reader: AsyncEngine, *, postgres: bool) -> None:
+        self.name = name
+        self.postgres = postgres
+        self._writer = writer
+        self._reader = reader
+        self._turn: asyncio.Lock | None = None if postgres else asyncio.Lock()
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may work on it beside us, so that work has to be claimed."""
+        return self.postgres
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        with transaction_section(self.name):
+            async with self._turn or nullcontext(), self._writer.begin() as connection:
+                tx = Transaction(self, connection)
+                yield tx
+                mark = at_commit.get()
+                if mark is not None:
+                    await mark(tx)
+        for call in tx.afterwards:
+            call()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Reading]:
+        async with self._reader.connect() as connection:
+            yield Reading(connection, self.postgres)
+
+    @asynccontextmanager
+    async def plain_connection(self) -> AsyncIterator[AsyncConnection]:
+        """A bare connection inside a transaction: for migrations, which bring their own statements."""
+        async with self._turn or nullcontext(), self._writer.begin() as connection:
+            yield connection
+
+    async def close(self) -> None:
+        await self._writer.dispose()
+        if self._reader is not self._writer:
+            await self._reader.dispose()
+
+
+def open_database(room: str, *, folder: Path, url: str = "") -> Database:
+    """Opens a room's database: a file in the folder, or what the address says (`{room}` in it is filled in)."""
+    return _open_postgres(room, url.replace("{room}", room)) if url else _open_sqlite(room, folder / f"{room}.db")
+
+
+def _open_sqlite(room: str, path: Path) -> Database:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    url = f"sqlite+aiosqlite:///{path}"
+    writer = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0)
+    reader = create_async_engine(
+        url, poolclass=AsyncAdaptedQueuePool, pool_size=SQLITE_READERS, max_overflow=0, isolation_level="AUTOCOMMIT"
+    )
+    _prepare_sqlite(writer, "PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON")
+    _prepare_sqlite(reader, "PRAGMA query_only=ON")
+    event.listen(writer.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return Database(room, writer, reader, postgres=False)
+
+
+def _prepare_sqlite(engine: AsyncEngine, *pragmas: str) -> None:
+    def on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself
+        cursor = connection.cursor()
+        for pragma in (f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}", *pragmas):
+            cursor.execute(pragma)
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", on_connect)
+
+
+def _open_postgres(room: str, url: str) -> Database:
+    address = make_url(url).set(drivername="postgresql+asyncpg")
+    writer = create_async_engine(
+        address,
+        pool_size=POSTGRES_CONNECTIONS,
+        max_overflow=0,
+        pool_pre_ping=True,
+        connect_args={
+            "server_settings": {"search_path": room, "application_name": f"muelle-{room}"},
+            "command_timeout": POSTGRES_STATEMENT_SECONDS,
+            "timeout": POSTGRES_STATEMENT_SECONDS,
+        },
+    )
+    return Database(room, writer, writer.execution_options(isolation_level="AUTOCOMMIT"), postgres=True)

@@ -1,0 +1,5 @@
+"""The tables that every room's database has, whatever the room is about. Each is defined beside the code that uses it."""
+
+from sqlalchemy import MetaData
+
+furniture = MetaData()
