@@ -95,3 +95,18 @@ class Failure(MuelleError):
     """Muelle made a mistake."""
 
     kind = Kind.FAILURE
+
+
+class Unrecognised(Denied):
+    """It is not known who is asking."""
+
+    hint = "Send a valid access token or API key as `Authorization: Bearer …`."
+
+
+class TooOften(Denied):
+    """That was asked too often."""
+
+    hint = "Wait {retry_seconds} seconds and try again."
+
+    def __init__(self, *, retry_seconds: int, **facts: Any) -> None:
+        super().__init__(retry_seconds=retry_seconds, **facts)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -79,16 +80,20 @@ class Loop:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         if self._lease is not None:
-            await self._lease.let_go()
+            try:
+                await self._lease.let_go()
+            except Exception as problem:  # it runs out by itself
+                self._log.warning("lease not given back", error=f"{type(problem).__name__}: {problem}")
 
     async def run_once(self) -> bool:
         """One run, and whether there is more to do. Raises nothing; `outcome` tells."""
-        if self._lease is not None and not await self._lease.hold():
-            return False
         loop_time = asyncio.get_running_loop().time
         began = loop_time()
         try:
-            more, error = bool(await self._work()), ""
+            if self._lease is not None and not await self._lease.hold():
+                self.outcome = replace(self.outcome, failures_in_a_row=0, last_error="")  # it is somebody else's now
+                return False
+            more, error = await self._work_under_lease(), ""
         except Exception as problem:
             more, error = False, f"{type(problem).__name__}: {problem}"
             if self.outcome.failures_in_a_row == 0 or self.outcome.last_error != error:
@@ -103,20 +108,23 @@ class Loop:
         )
         return more
 
+    async def _work_under_lease(self) -> bool:
+        """Works, and keeps the lease meanwhile, however long it takes."""
+        if self._lease is None:
+            return bool(await self._work())
+        keeping = asyncio.create_task(self._lease.keep())
+        try:
+            return bool(await self._work())
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
     async def _repeat(self) -> None:
         while True:
             await self._clock.wait(self._signal, self._period)
             self._signal.clear()
-            try:
-                if await self.run_once():
-                    self._signal.set()
-            except Exception as problem:  # the lease could not be asked for
-                self.outcome = replace(
-                    self.outcome,
-                    failures_in_a_row=self.outcome.failures_in_a_row + 1,
-                    last_at=self._clock.now(),
-                    last_error=f"{type(problem).__name__}: {problem}",
-                )
+            if await self.run_once():
+                self._signal.set()
             if self.outcome.failures_in_a_row:
                 await self._clock.sleep(pause_before_retry(self.outcome.failures_in_a_row))
                 self._signal.set()
@@ -125,11 +133,11 @@ class Loop:
 def pause_before_retry(failures: int) -> float:
     """Twice as long after each failure, up to the longest, with a random part so that replicas do not march in step."""
     pause = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 20))
-    return pause * random.uniform(0.5, 1.0)
+    return float(pause * random.uniform(0.5, 1.0))
 
 
 class Lease:
-    """The right to do a piece of work, for a while: `hold` gets or renews it. On a database of our own it is always ours."""
+    """The right to do a piece of work, for a while: `hold` gets or renews it. On a database of our own it is ours."""
 
     def __init__(self, name: str, database: Database, clock: Clock, process: str, seconds: float = 15.0) -> None:
         self._name = name
@@ -155,6 +163,14 @@ class Lease:
             held = bool(taken.rowcount) or bool(await tx.insert_new(leases, [row], leases.c.name))
         self._until = until if held else None
         return held
+
+    async def keep(self) -> None:
+        """Renews it time and again. Where that fails it is tried again; in the end the lease runs out."""
+        while True:
+            with suppress(Exception):
+                if not await self.hold():
+                    return
+            await self._clock.sleep(self._seconds / 3)
 
     async def let_go(self) -> None:
         if self._until is None:

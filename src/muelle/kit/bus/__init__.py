@@ -6,12 +6,13 @@ processes. Both promise that what `publish` accepted is durable with every consu
 may deliver twice: handlers have to work in any order, and the inbox sees to the rest.
 """
 
-from muelle.kit.bus.facts import ALL, Bus, Envelope, Fact, Origin, Subscription, Taker, origin
+from muelle.kit.bus.facts import ALL, ANONYMOUS, Bus, Envelope, Fact, Origin, Subscription, Taker, origin
 from muelle.kit.bus.inbox import Consumer, Inbox
 from muelle.kit.bus.outbox import Outbox
 
 __all__ = [
     "ALL",
+    "ANONYMOUS",
     "Bus",
     "Consumer",
     "Envelope",

@@ -11,8 +11,19 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from muelle.kit.ids import is_id
+
 ALL = "*"
 """Subscribes to every fact."""
+
+LONGEST_TYPE = 100
+TAKE_SECONDS = 30.0
+"""How long a driver lets a consumer take a batch before it calls that a failure."""
+_WORDS = ("id", "type", "room", "subject", "at", "actor", "address", "request")
+
+
+ANONYMOUS = "anonymous"
+"""The actor of a request, as long as it is not known who asks."""
 
 
 class Fact(BaseModel):
@@ -26,6 +37,7 @@ class Fact(BaseModel):
 
 
 AnyFact = TypeVar("AnyFact", bound=Fact)
+KindOf = type[AnyFact]
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,11 @@ class Origin:
     request_id: str = ""
 
 
-origin: ContextVar[Origin] = ContextVar("muelle_origin", default=Origin())
+origin: ContextVar[Origin] = ContextVar("muelle_origin", default=Origin())  # noqa: B039 - it is frozen
+
+
+class NoEnvelope(ValueError):
+    """What came is no envelope."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +68,7 @@ class Envelope:
     origin: Origin
     data: dict[str, Any] = field(hash=False)
 
-    def read(self, kind: type[AnyFact]) -> AnyFact:
+    def read(self, kind: KindOf[AnyFact]) -> AnyFact:
         return kind.model_validate(self.data)
 
     def to_bytes(self) -> bytes:
@@ -68,23 +84,23 @@ class Envelope:
                 "request": self.origin.request_id,
                 "data": self.data,
             },
-            ensure_ascii=False,
             separators=(",", ":"),
         ).encode()
 
     @classmethod
     def from_bytes(cls, body: bytes) -> Self:
-        """Reads an envelope; raises ValueError, KeyError or TypeError where it is none."""
-        raw = json.loads(body)
-        return cls(
-            id=raw["id"],
-            type=raw["type"],
-            room=raw["room"],
-            subject=raw["subject"],
-            at=datetime.fromisoformat(raw["at"]),
-            origin=Origin(raw["actor"], raw["address"], raw["request"]),
-            data=dict(raw["data"]),
-        )
+        """Reads an envelope; strict about what the tables of the bus have to hold of it. Raises NoEnvelope."""
+        try:
+            raw = json.loads(body)
+            words = [raw[name] for name in _WORDS]
+            if not all(isinstance(word, str) for word in words) or not isinstance(raw["data"], dict):
+                raise TypeError("a part of it is of another kind")
+            id, type, room, subject, at, *behalf = words
+            if not is_id(id) or not type.isidentifier() or len(type) > LONGEST_TYPE:
+                raise ValueError("id or type is none")
+            return cls(id, type, room, subject, datetime.fromisoformat(at), Origin(*behalf), raw["data"])
+        except (ValueError, KeyError, TypeError, RecursionError) as problem:
+            raise NoEnvelope(str(problem)) from problem
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,15 @@ guessed about.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
-from sqlalchemy import Column, Integer, Row, String, Table, Text, delete, func, select, update
+from sqlalchemy import Column, ColumnElement, Integer, Row, String, Table, Text, delete, func, select, update
 
-from muelle.kit.bus.facts import Envelope, Origin, Subscription, origin
+from muelle.kit.bus.facts import Envelope, NoEnvelope, Origin, Subscription, origin
 from muelle.kit.clock import Clock
 from muelle.kit.db import Database, Instant, Transaction
 from muelle.kit.db.tables import furniture
@@ -93,8 +94,7 @@ class Inbox:
         oldest = first_id_at(self._clock.now() - timedelta(days=REMEMBERED_DAYS))
         parked = False
         async with self._database.transaction() as tx:
-            rows = [{"consumer": consumer.name, "event_id": id} for id in envelopes]
-            for id in await tx.insert_new(inbox, rows, inbox.c.event_id):
+            for id in await self._remember(tx, consumer, envelopes):
                 envelope = envelopes[id]
                 if id < oldest:
                     error = f"older than the {REMEMBERED_DAYS} days that the inbox remembers"
@@ -110,16 +110,25 @@ class Inbox:
             self.redelivery.wake()
         return rejected
 
-    async def set_aside(self, state: str = "", limit: int = 100) -> Sequence[Row[tuple[object, ...]]]:
+    async def _remember(self, tx: Transaction, consumer: Consumer, ids: Iterable[str]) -> list[str]:
+        """Writes the ids down and returns the new ones in the order in which they came.
+
+        They are written in their own order, so that two replicas that take the same facts do not lock each other out.
+        """
+        rows = [{"consumer": consumer.name, "event_id": id} for id in sorted(ids)]
+        new = set(await tx.insert_new(inbox, rows, inbox.c.event_id))
+        return [id for id in ids if id in new]
+
+    async def set_aside(self, state: str = "", limit: int = 100) -> Sequence[Row[Any]]:
         """What is parked or dead, oldest first."""
         query = select(deliveries).order_by(deliveries.c.event_id, deliveries.c.consumer).limit(limit)
         async with self._database.reading() as reader:
             return await reader.all(query.where(deliveries.c.state == state) if state else query)
 
     async def counts(self) -> dict[str, int]:
-        query = select(deliveries.c.state, func.count()).group_by(deliveries.c.state)
+        query = select(deliveries.c.state, func.count().label("number")).group_by(deliveries.c.state)
         async with self._database.reading() as reader:
-            return {"parked": 0, "dead": 0} | {row[0]: row[1] for row in await reader.all(query)}
+            return {"parked": 0, "dead": 0} | {row.state: row.number for row in await reader.all(query)}
 
     async def redrive(self, consumer: str, event_id: str) -> None:
         """Tries again at once, with all attempts ahead of it."""
@@ -130,22 +139,19 @@ class Inbox:
                 raise NoSuchDelivery(consumer=consumer, event_id=event_id)
             tx.after_commit(self.redelivery.wake)
 
-    async def _set_aside(
-        self, tx: Transaction, consumer: Consumer, envelope: Envelope, state: str, error: str
-    ) -> None:
-        _log.warning("delivery set aside", consumer=consumer.name, event=envelope.id, state=state, error=error)
-        await tx.run(
-            deliveries.insert().values(
-                consumer=consumer.name,
-                event_id=envelope.id,
-                type=envelope.type,
-                body=envelope.to_bytes().decode(),
-                state=state,
-                attempts=1,
-                next_at=self._pause(1),
-                last_error=error[:LONGEST_ERROR],
-            )
-        )
+    async def _set_aside(self, tx: Transaction, consumer: Consumer, envelope: Envelope, state: str, error: str) -> None:
+        _log.warning("delivery set aside", consumer=consumer.name, fact=envelope.id, state=state, error=error)
+        row = {
+            "consumer": consumer.name,
+            "event_id": envelope.id,
+            "type": envelope.type,
+            "body": envelope.to_bytes().decode(),
+            "state": state,
+            "attempts": 1,
+            "next_at": self._pause(1),
+            "last_error": error,
+        }
+        await tx.insert_new(deliveries, [row], deliveries.c.event_id)  # it may lie there since before it was forgotten
 
     def _pause(self, attempts: int) -> datetime:
         return self._clock.now() + timedelta(seconds=pause_before_retry(attempts))
@@ -155,11 +161,13 @@ class Inbox:
         async with self._database.reading() as reader:
             rows = await reader.all(due.order_by(deliveries.c.next_at).limit(REDELIVERY_BATCH))
         for row in rows:
-            if await self._claim(row):
+            if row.attempts >= LAST_ATTEMPT:
+                await self._put_back(row, row.attempts, "its last attempt did not come to an end")
+            elif await self._claim(row):
                 await self._redeliver(row)
         return len(rows) == REDELIVERY_BATCH
 
-    async def _claim(self, row: Row[tuple[object, ...]]) -> bool:
+    async def _claim(self, row: Row[Any]) -> bool:
         """Counts the attempt before it is made, so that a handler that kills the process is not tried for ever."""
         unchanged = *_same(row), deliveries.c.attempts == row.attempts, deliveries.c.state == "parked"
         until = self._clock.now() + timedelta(seconds=REDELIVERY_LEASE_SECONDS)
@@ -167,7 +175,7 @@ class Inbox:
             claim = update(deliveries).where(*unchanged).values(attempts=row.attempts + 1, next_at=until)
             return bool((await tx.run(claim)).rowcount)
 
-    async def _redeliver(self, row: Row[tuple[object, ...]]) -> None:
+    async def _redeliver(self, row: Row[Any]) -> None:
         attempts = row.attempts + 1
         claimed = *_same(row), deliveries.c.attempts == attempts, deliveries.c.state == "parked"
         try:
@@ -176,12 +184,15 @@ class Inbox:
                 if (await tx.run(delete(deliveries).where(*claimed))).rowcount:
                     await _handle(consumer, tx, Envelope.from_bytes(row.body.encode()))
         except Exception as problem:
-            state = "dead" if attempts >= LAST_ATTEMPT else "parked"
-            _log.warning("redelivery failed", consumer=row.consumer, event=row.event_id, attempts=attempts, state=state)
-            async with self._database.transaction() as tx:
-                failed = update(deliveries).where(*claimed)
-                error = _words(problem)[:LONGEST_ERROR]
-                await tx.run(failed.values(state=state, next_at=self._pause(attempts), last_error=error))
+            await self._put_back(row, attempts, _words(problem))
+
+    async def _put_back(self, row: Row[Any], attempts: int, error: str) -> None:
+        state = "dead" if attempts >= LAST_ATTEMPT else "parked"
+        _log.warning("redelivery failed", consumer=row.consumer, fact=row.event_id, attempts=attempts, state=state)
+        unchanged = *_same(row), deliveries.c.attempts == attempts, deliveries.c.state == "parked"
+        async with self._database.transaction() as tx:
+            failed = update(deliveries).where(*unchanged)
+            await tx.run(failed.values(state=state, next_at=self._pause(attempts), last_error=error))
 
     async def _forget_old(self) -> None:
         oldest = first_id_at(self._clock.now() - timedelta(days=REMEMBERED_DAYS))
@@ -211,7 +222,7 @@ def _parse(bodies: Sequence[bytes]) -> tuple[dict[str, Envelope], list[int]]:
     for place, body in enumerate(bodies):
         try:
             envelope = Envelope.from_bytes(body)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except NoEnvelope:
             rejected.append(place)
         else:
             envelopes[envelope.id] = envelope
@@ -227,9 +238,11 @@ async def _handle(consumer: Consumer, tx: Transaction, envelope: Envelope) -> No
         origin.reset(token)
 
 
-def _same(row: Row[tuple[object, ...]]) -> tuple[object, ...]:
+def _same(row: Row[Any]) -> tuple[ColumnElement[bool], ...]:
     return deliveries.c.consumer == row.consumer, deliveries.c.event_id == row.event_id
 
 
 def _words(problem: Exception) -> str:
-    return f"{type(problem).__name__}: {problem}"
+    """What went wrong, in letters that every database can keep."""
+    words = f"{type(problem).__name__}: {problem}"[:LONGEST_ERROR]
+    return words.replace("\0", "").encode(errors="replace").decode()

@@ -1,21 +1,23 @@
 """The outbox: facts are written down in the transaction of the change and relayed after it.
 
 A row is in the outbox as long as not every consumer is sure to get the fact, and no longer. It is born leased to the
-process that wrote it, whose own relay sends it at once, woken by the commit; a relay that finds somebody else's row past
-its lease takes it over. Two relays may then send the same fact, which the inbox sees through: no lock, no election.
+process that wrote it, whose own relay sends it at once, woken by the commit; a relay that finds somebody else's row
+past its lease takes it over. Two relays may then send the same fact, which the inbox sees through: no election needed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import BigInteger, Column, Integer, String, Table, Text, delete, func, select, update
+from sqlalchemy import BigInteger, Column, Integer, Row, String, Table, Text, delete, func, select, update
 
 from muelle.kit.bus.facts import Bus, Envelope, Fact, origin
 from muelle.kit.clock import Clock
 from muelle.kit.db import Database, Instant, Transaction
 from muelle.kit.db.tables import furniture
-from muelle.kit.ids import new_id
+from muelle.kit.ids import new_id_at
 from muelle.kit.loops import Loop
 
 BATCH = 256
@@ -45,10 +47,12 @@ class Outbox:
         self.relay = Loop(f"{room}.relay", self._relay_once, PERIOD_SECONDS, clock)
 
     async def emit(self, tx: Transaction, *facts: Fact) -> None:
+        if not facts:
+            return
         now = self._clock.now()
         envelopes = [
             Envelope(
-                id=new_id(),
+                id=new_id_at(now),
                 type=type(fact).__name__,
                 room=self._room,
                 subject=str(getattr(fact, fact.subject)),
@@ -77,6 +81,7 @@ class Outbox:
             return int(await reader.scalar(select(func.count()).select_from(outbox)))
 
     async def _relay_once(self) -> bool:
+        """Sends what waits; goes on at once as long as it gets anywhere, so that a few stuck rows hold up no others."""
         rows = await self._claim()
         if not rows:
             return False
@@ -85,9 +90,9 @@ class Outbox:
         if done:
             async with self._database.transaction() as tx:
                 await tx.run(delete(outbox).where(outbox.c.seq.in_(done)))
-        return len(rows) == len(done)
+        return bool(done)
 
-    async def _claim(self):  # type: ignore[no-untyped-def]
+    async def _claim(self) -> Sequence[Row[Any]]:
         """Our own rows as they are, and strangers' rows past their lease, which become ours by a guarded update."""
         ours = select(outbox).where(outbox.c.owner == self._owner).order_by(outbox.c.seq).limit(BATCH)
         if not self._database.shared:

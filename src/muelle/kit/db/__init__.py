@@ -7,7 +7,7 @@
         row = await reader.first(select(accounts).where(...))
 
 It promises that a transaction is short: whatever may wait for somebody else (an engine, HTTP, a mail server, a slow
-hash) calls `refuse_inside_transaction`, and a transaction inside a transaction of the same database is refused too.
+hash) calls `refuse_inside_transaction`, and a transaction inside another one is refused too.
 """
 
 from muelle.kit.db.database import Database, Reading, Transaction, open_database

@@ -1,4 +1,4 @@
-"""`Database`: transactions and readings on SQLite (one writer, readers beside it) or PostgreSQL (a pool, a schema a room).
+"""`Database`: transactions and readings on SQLite (one writer, readers beside it) or PostgreSQL (a pool, a schema).
 
 SQLite is a file per room in WAL mode with `synchronous=FULL`: what was committed survives a power cut. All writes of a
 process go through one connection, one after the other, and begin with `BEGIN IMMEDIATE`, so that a transaction never
@@ -15,12 +15,12 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import CursorResult, Executable, Row, Table, event
+from sqlalchemy import CursorResult, Executable, Row, Table, event, text
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from muelle.kit.db.guard import transaction_section
 
@@ -61,7 +61,7 @@ class Transaction(Reading):
 
     async def run(self, statement: Executable, values: Any = None) -> CursorResult[Any]:
         """Writes; `rowcount` of the answer tells a guarded update whether it was still true."""
-        return await self._connection.execute(statement, values)  # type: ignore[return-value]
+        return await self._connection.execute(statement, values)
 
     async def insert_new(self, table: Table, rows: Sequence[Mapping[str, Any]], returning: Any) -> list[Any]:
         """Inserts what is not there yet and returns that column of the rows that were new."""
@@ -83,11 +83,14 @@ class Transaction(Reading):
 
 
 class Database:
-    def __init__(self, name: str, writer: AsyncEngine, reader: AsyncEngine, *, postgres: bool) -> None:
+    def __init__(
+        self, name: str, writer: AsyncEngine, reader: AsyncEngine, *, postgres: bool, patient: AsyncEngine | None = None
+    ) -> None:
         self.name = name
         self.postgres = postgres
         self._writer = writer
         self._reader = reader
+        self._patient = patient or writer
         self._turn: asyncio.Lock | None = None if postgres else asyncio.Lock()
 
     @property
@@ -114,9 +117,15 @@ class Database:
 
     @asynccontextmanager
     async def plain_connection(self) -> AsyncIterator[AsyncConnection]:
-        """A bare connection inside a transaction: for migrations, which bring their own statements."""
-        async with self._turn or nullcontext(), self._writer.begin() as connection:
+        """A bare connection inside a transaction: for migrations, which bring their statements and take their time."""
+        async with self._turn or nullcontext(), self._patient.begin() as connection:
             yield connection
+
+    async def check(self) -> str:
+        """Says what it is, if it answers."""
+        async with self.reading() as reader:
+            await reader.scalar(text("SELECT 1"))
+        return "PostgreSQL" if self.postgres else "SQLite"
 
     async def close(self) -> None:
         await self._writer.dispose()
@@ -155,15 +164,17 @@ def _prepare_sqlite(engine: AsyncEngine, *pragmas: str) -> None:
 
 def _open_postgres(room: str, url: str) -> Database:
     address = make_url(url).set(drivername="postgresql+asyncpg")
+    settings = {
+        "server_settings": {"search_path": room, "application_name": f"muelle-{room}"},
+        "timeout": POSTGRES_STATEMENT_SECONDS,
+    }
     writer = create_async_engine(
         address,
         pool_size=POSTGRES_CONNECTIONS,
         max_overflow=0,
         pool_pre_ping=True,
-        connect_args={
-            "server_settings": {"search_path": room, "application_name": f"muelle-{room}"},
-            "command_timeout": POSTGRES_STATEMENT_SECONDS,
-            "timeout": POSTGRES_STATEMENT_SECONDS,
-        },
+        connect_args={**settings, "command_timeout": POSTGRES_STATEMENT_SECONDS},
     )
-    return Database(room, writer, writer.execution_options(isolation_level="AUTOCOMMIT"), postgres=True)
+    reader = writer.execution_options(isolation_level="AUTOCOMMIT")
+    patient = create_async_engine(address, poolclass=NullPool, connect_args=settings)
+    return Database(room, writer, reader, postgres=True, patient=patient)

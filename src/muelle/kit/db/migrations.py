@@ -22,7 +22,7 @@ _LOCK_KEY = 0x6D75656C6C65  # "muelle": one migration at a time on a shared Post
 
 
 class DatabaseIsNewer(Conflict):
-    """The database "{database}" was written by a newer Muelle: it is at revision {found} of {line}, this one knows {known}."""
+    """The database "{database}" was written by a newer Muelle: {line} is at revision {found}, known is {known}."""
 
     hint = "Start the newer version again, or restore the backup that was made before the upgrade."
 
@@ -75,11 +75,17 @@ async def migrate(database: Database, room: Line, *, target: str | None = None) 
         return steps
 
 
+async def pending(database: Database, room: Line) -> list[str]:
+    """Which lines are behind the code."""
+    async with database.plain_connection() as connection:
+        return [line.name for line in (KIT, room) if await current_revision(connection, line) != line.head]
+
+
 async def current_revision(connection: AsyncConnection, line: Line) -> str | None:
     tables = await connection.run_sync(lambda sync: sync.dialect.get_table_names(sync))
     if line.version_table not in tables:
         return None
-    found = await connection.scalar(text(f'SELECT version_num FROM "{line.version_table}"'))
+    found = await connection.scalar(text(f'SELECT version_num FROM "{line.version_table}"'))  # noqa: S608 - our name
     return None if found is None else str(found)
 
 
@@ -89,8 +95,8 @@ def _refuse_newer(database: Database, line: Line, found: str | None) -> None:
 
 
 def _run_alembic(connection: Connection, line: Line, goal: str) -> None:
-    from alembic import command  # loaded only when there is something to do
-    from alembic.config import Config
+    from alembic import command  # noqa: PLC0415 - loaded only when there is something to do
+    from alembic.config import Config  # noqa: PLC0415
 
     config = Config(attributes={"connection": connection, "version_table": line.version_table})
     config.set_main_option("script_location", str(_ENVIRONMENT).replace("%", "%%"))

@@ -1,4 +1,4 @@
-"""The tables that every room's database has, whatever the room is about. Each is defined beside the code that uses it."""
+"""The tables that every room's database has, whatever the room is about. Each is defined beside what uses it."""
 
 from sqlalchemy import MetaData
 

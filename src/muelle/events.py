@@ -1,0 +1,122 @@
+"""Every fact that rooms tell each other, in one file.
+
+A *level* fact says how a thing is and carries a `version`: keep the highest. The others say that something was done; the
+envelope says when, by whom and in which request. Facts are for ever: fields may be added, with a default, never renamed.
+No fact holds a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from muelle.kit.bus import Fact
+
+
+class AboutAccount(Fact):
+    subject: ClassVar[str] = "account_id"
+    account_id: str
+
+
+class AccountChanged(AboutAccount):
+    """Level: how an account is, each time that it changed in a way that others may care about."""
+
+    version: int
+    email: str
+    name: str
+    role: Literal["client", "admin"]
+    state: Literal["active", "suspended", "deleted"]
+    email_verified: bool
+
+
+class AccountOpened(AboutAccount):
+    by: str
+    """What it was opened with: `password`, a provider's name, `mock` or `command line`."""
+
+
+class AccountSuspended(AboutAccount):
+    reason: str = ""
+
+
+class AccountReinstated(AboutAccount):
+    pass
+
+
+class AccountDeleted(AboutAccount):
+    pass
+
+
+class RoleChanged(AboutAccount):
+    role: Literal["client", "admin"]
+    why: str
+
+
+class LoggedIn(AboutAccount):
+    by: str
+    session_id: str
+
+
+class LogInRefused(AboutAccount):
+    reason: str
+
+
+class LoggedOut(AboutAccount):
+    session_id: str
+
+
+class SessionsRevoked(AboutAccount):
+    count: int
+    why: str
+
+
+class RefreshTokenReused(AboutAccount):
+    """Somebody used a refresh token for the second time: it was stolen, or a client is broken."""
+
+    session_id: str
+
+
+class ProfileChanged(AboutAccount):
+    pass
+
+
+class PasswordChanged(AboutAccount):
+    why: str
+
+
+class PasswordResetRequested(AboutAccount):
+    pass
+
+
+class EmailVerified(AboutAccount):
+    by: str
+
+
+class UnprovenAccessRemoved(AboutAccount):
+    """Whoever owns the address has proved it; what somebody else may have left in the account before is gone."""
+
+    why: str
+
+
+class ProviderLinked(AboutAccount):
+    provider: str
+
+
+class ApiKeyMade(AboutAccount):
+    key_id: str
+    name: str
+    scopes: list[str]
+
+
+class ApiKeyRevoked(AboutAccount):
+    key_id: str
+
+
+class SecondFactorTurnedOn(AboutAccount):
+    pass
+
+
+class SecondFactorTurnedOff(AboutAccount):
+    pass
+
+
+class RecoveryCodeUsed(AboutAccount):
+    left: int

@@ -1,0 +1,1 @@
+"""Identity: accounts, sessions, API keys, roles, second factors, and log-in through providers."""

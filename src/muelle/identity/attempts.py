@@ -1,0 +1,76 @@
+"""How often somebody may try to log in: per address, per account, and per account from one address.
+
+Kept in the database, so that neither a restart nor a second replica gives more tries. The pair is strict, the account
+alone is lenient: a stranger elsewhere can hardly lock an owner out. Names are kept under a MAC only.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+from sqlalchemy import delete, select, update
+
+from muelle.identity.tables import attempts
+from muelle.kit import limits
+from muelle.kit.clock import Clock
+from muelle.kit.db import Database
+from muelle.kit.errors import TooOften
+from muelle.kit.vault import Vault
+
+PER_PAIR = limits.Rate(seconds=30, burst=10)
+PER_ACCOUNT = limits.Rate(seconds=10, burst=50)
+PER_ADDRESS = limits.Rate(seconds=2, burst=60)
+
+
+class TooManyAttempts(TooOften):
+    """That was tried too often."""
+
+
+class Attempts:
+    def __init__(self, database: Database, clock: Clock, vault: Vault) -> None:
+        self._database = database
+        self._clock = clock
+        self._vault = vault
+
+    async def count(self, what: str, account: str, address: str) -> None:
+        """Counts one try and raises TooManyAttempts where it is one too many."""
+        rates = self._rates(what, account, address)
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            await tx.insert_new(attempts, [{"key": key, "arrival": now} for key in sorted(rates)], attempts.c.key)
+            mine = select(attempts).where(attempts.c.key.in_(rates)).order_by(attempts.c.key).with_for_update()
+            kept = {row.key: row.arrival for row in await tx.all(mine)}
+            verdicts = {key: limits.ask(rate, kept[key], now) for key, rate in rates.items()}
+            if all(verdict.allowed for verdict in verdicts.values()):
+                for key in sorted(verdicts):
+                    change = update(attempts).where(attempts.c.key == key)
+                    await tx.run(change.values(arrival=verdicts[key].arrival))
+        waits = [verdict.retry_seconds for verdict in verdicts.values() if not verdict.allowed]
+        if waits:
+            raise TooManyAttempts(retry_seconds=max(1, math.ceil(max(waits))))
+
+    def _rates(self, what: str, account: str, address: str) -> dict[str, limits.Rate]:
+        """What counts: without an account or an address, that part does not."""
+        rates = {}
+        if account and address:
+            rates[self._key(what, "pair", account, address)] = PER_PAIR
+        if account:
+            rates[self._key(what, "account", account)] = PER_ACCOUNT
+        if address:
+            rates[self._key(what, "address", address)] = PER_ADDRESS
+        return rates
+
+    async def forgive(self, what: str, account: str, address: str) -> None:
+        """It was the right person: what they tried before does not count any more."""
+        pair = self._key(what, "pair", account, address)
+        async with self._database.transaction() as tx:
+            await tx.run(delete(attempts).where(attempts.c.key.in_([pair, self._key(what, "account", account)])))
+
+    async def forget_old(self) -> None:
+        old = self._clock.now() - timedelta(seconds=1)
+        async with self._database.transaction() as tx:
+            await tx.run(delete(attempts).where(attempts.c.arrival < old))
+
+    def _key(self, *parts: str) -> str:
+        return self._vault.mac("attempts", *(part.encode() for part in parts))

@@ -1,0 +1,159 @@
+"""The edge: what happens to every request, before and after anything else, in one plain ASGI layer.
+
+A request id (the client's own where it is sane), a bounded body, security headers, one log line, the metrics, and an
+answer of our own for what nobody caught. Plain ASGI, because this runs for each request and a stack of middlewares costs
+more than the work.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from muelle.kit.bus.facts import ANONYMOUS, Origin, origin
+from muelle.kit.http.problems import BodyTooLarge, problem_response
+from muelle.kit.ids import new_id
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_.-]{8,64}")
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+_API_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_QUIET = ("/health/", "/metrics")
+_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+_log = structlog.get_logger("muelle.access")
+
+
+class Edge:
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry, *, body_limit: int) -> None:
+        self._app = app
+        self._body_limit = body_limit
+        self._requests = Counter(
+            "muelle_http_requests", "Requests answered", ["method", "route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "muelle_http_seconds", "Time to answer", ["method", "route"], buckets=_BUCKETS, registry=registry
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers.get(b"x-request-id", b""))
+        client = scope.get("client")
+        token = origin.set(Origin(ANONYMOUS, client[0] if client else "", request_id))
+        answer = _Answer(send, request_id)
+        try:
+            await self._answer(scope, _Bounded(receive, self._body_limit), answer, headers)
+        finally:
+            self._account(scope, answer.status, time.perf_counter() - began)
+            origin.reset(token)
+
+    async def _answer(self, scope: Scope, receive: _Bounded, send: _Answer, headers: dict[bytes, bytes]) -> None:
+        try:
+            if _declared_length(headers) > self._body_limit:
+                raise BodyTooLarge(limit_bytes=self._body_limit)
+            await self._app(scope, receive, send)
+        except Exception as error:
+            if send.started:
+                raise
+            await problem_response(error, scope["path"])(scope, receive, send)
+
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        route = getattr(scope.get("route"), "path", "unknown")
+        self._requests.labels(method, route, status).inc()
+        self._seconds.labels(method, route).observe(seconds)
+        if not scope["path"].startswith(_QUIET):
+            now = origin.get()
+            _log.info(
+                "request",
+                method=method,
+                path=scope["path"],
+                status=status,
+                ms=round(seconds * 1000, 1),
+                request_id=now.request_id,
+                actor=now.actor,
+                address=now.address,
+            )
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def _request_id(given: bytes) -> str:
+    return given.decode() if _REQUEST_ID.fullmatch(given) else new_id()
+
+
+def _declared_length(headers: dict[bytes, bytes]) -> int:
+    length = headers.get(b"content-length", b"0")
+    return int(length) if length.isdigit() and len(length) < 20 else 0
+
+
+class _Bounded:
+    """Receives a body, up to the limit: chunked bodies declare no length."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._left = limit
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise BodyTooLarge(limit_bytes=self._limit)
+        return message
+
+
+class _Answer:
+    """Sends the answer with the headers that every answer has, and remembers its status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id.encode()
+        self.started = False
+        self.status = 500
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            self.status = message["status"]
+            headers: list[tuple[bytes, bytes]] = list(message.get("headers", []))
+            names = {name for name, _ in headers}
+            headers.append((b"x-request-id", self._request_id))
+            headers += _SECURITY_HEADERS
+            if _API_POLICY[0] not in names:
+                headers.append(_API_POLICY)
+            if b"cache-control" not in names:
+                headers.append((b"cache-control", b"no-store"))
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+
+class JsonByDefault:
+    """Takes a body for JSON unless it says that it is something else: `curl -d '{…}'` claims to send a form."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] in ("POST", "PUT", "PATCH", "DELETE"):
+            headers = MutableHeaders(scope=scope)
+            if headers.get("content-type", "application/x-www-form-urlencoded").startswith(_CARELESS):
+                headers["content-type"] = "application/json"
+        await self._app(scope, receive, send)
+
+
+_CARELESS = ("application/x-www-form-urlencoded", "text/plain")

@@ -1,0 +1,160 @@
+"""Is it alive, is it ready, and how is each part: what load balancers, doctor and Prometheus ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from muelle.kit.clock import Clock
+from muelle.kit.http.access import Access
+from muelle.kit.http.routes import RoomRouter
+from muelle.kit.http.values import Moment
+from muelle.kit.loops import Loop
+from muelle.kit.room import Room
+
+FRESH_SECONDS = 2.0
+CHECK_SECONDS = 3.0
+
+Check = Callable[[], Awaitable[str]]
+
+
+class ShownCheck(BaseModel):
+    ok: bool
+    detail: str = Field(examples=["SQLite"])
+    age_seconds: float = Field(description="How old this answer is.", examples=[0.4])
+
+
+class ShownLoop(BaseModel):
+    runs: int
+    failures_in_a_row: int
+    last_at: Moment | None
+    last_error: str
+    took_seconds: float
+
+
+class ShownHealth(BaseModel):
+    ready: bool
+    version: str
+    rooms: list[str]
+    checks: dict[str, ShownCheck]
+    loops: dict[str, ShownLoop]
+
+
+class ShownAlive(BaseModel):
+    alive: bool = True
+    version: str
+
+
+@dataclass(frozen=True)
+class _Answer:
+    ok: bool
+    detail: str
+    at: datetime
+
+
+class Health:
+    """Asks each dependency at most every `FRESH_SECONDS`, however often it is asked itself."""
+
+    def __init__(
+        self,
+        version: str,
+        rooms: Sequence[Room],
+        loops: Sequence[Loop],
+        checks: Mapping[str, Check],
+        clock: Clock,
+        registry: CollectorRegistry,
+    ) -> None:
+        self.version = version
+        self._rooms = rooms
+        self._loops = loops
+        self._checks = checks
+        self._clock = clock
+        self._registry = registry
+        self._answers: dict[str, _Answer] = {}
+        self._asking: asyncio.Task[None] | None = None
+        self._gauges = _gauges(registry)
+
+    async def report(self) -> ShownHealth:
+        await self._refresh()
+        now = self._clock.now()
+        checks = {
+            name: ShownCheck(ok=a.ok, detail=a.detail, age_seconds=round((now - a.at).total_seconds(), 3))
+            for name, a in self._answers.items()
+        }
+        return ShownHealth(
+            ready=all(check.ok for check in checks.values()),
+            version=self.version,
+            rooms=[room.name for room in self._rooms],
+            checks=checks,
+            loops={loop.name: ShownLoop(**vars(loop.outcome)) for loop in self._loops},
+        )
+
+    async def metrics(self) -> bytes:
+        outbox, deliveries, failing = self._gauges
+        for room in self._rooms:
+            outbox.labels(room.name).set(await room.furniture.outbox.waiting())
+            for state, count in (await room.furniture.inbox.counts()).items():
+                deliveries.labels(room.name, state).set(count)
+        for loop in self._loops:
+            failing.labels(loop.name).set(loop.outcome.failures_in_a_row)
+        return generate_latest(self._registry)
+
+    async def _refresh(self) -> None:
+        """Equal questions at the same time share one round."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_stale())
+        await asyncio.shield(self._asking)
+
+    async def _ask_stale(self) -> None:
+        now = self._clock.now()
+        known = self._answers
+        stale = [n for n in self._checks if n not in known or (now - known[n].at).total_seconds() >= FRESH_SECONDS]
+        await asyncio.gather(*(self._ask(name) for name in stale))
+
+    async def _ask(self, name: str) -> None:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                answer = _Answer(True, await self._checks[name](), self._clock.now())
+        except TimeoutError:
+            answer = _Answer(False, f"no answer within {CHECK_SECONDS:g} s", self._clock.now())
+        except Exception as error:  # whatever it is: it is the answer
+            answer = _Answer(False, f"does not answer ({type(error).__name__})", self._clock.now())
+        self._answers[name] = answer
+
+
+def _gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge, Gauge]:
+    return (
+        Gauge("muelle_outbox_waiting", "Facts not yet relayed", ["room"], registry=registry),
+        Gauge("muelle_deliveries", "Deliveries set aside", ["room", "state"], registry=registry),
+        Gauge("muelle_loop_failures_in_a_row", "Failed runs since the last good one", ["loop"], registry=registry),
+    )
+
+
+router = RoomRouter("system", tags=["System"])
+
+
+@router.get("/health/live", Access.anybody())
+async def live(request: Request) -> ShownAlive:
+    """Whether the process answers at all."""
+    return ShownAlive(version=request.app.state.desk.health.version)
+
+
+@router.get("/health/ready", Access.anybody(), responses={503: {"model": ShownHealth}})
+async def ready(request: Request) -> ShownHealth:
+    """Whether everything it needs answers: each dependency, with the age of its answer, and each loop."""
+    report = await request.app.state.desk.health.report()
+    return JSONResponse(report.model_dump(mode="json"), 200 if report.ready else 503)  # type: ignore[return-value]
+
+
+@router.get("/metrics", Access.operator("system:read"), response_class=Response)
+async def metrics(request: Request) -> Response:
+    """For Prometheus: free from the machine itself, elsewhere with an administrator's key."""
+    text = await request.app.state.desk.health.metrics()
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,201 @@
+"""`Idempotency-Key`: a request that is sent again has its effect once and gets the same answer again.
+
+A row in the room's own database says how far the first request is. `running`: claimed, nothing written. `committed`: set
+in the very transaction that has the effect, so that no crash can come between. `answered`: the answer is kept (sealed,
+for it may hold a secret) and given again. Equal requests that arrive meanwhile wait for it. Only a crash between
+`committed` and `answered` loses the answer, and then the repetition is told so instead of being done twice.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Column, LargeBinary, Row, String, Table, delete, select, update
+from starlette.responses import Response
+
+from muelle.kit.clock import Clock
+from muelle.kit.db import Database, Instant, Transaction
+from muelle.kit.db.database import at_commit
+from muelle.kit.db.tables import furniture
+from muelle.kit.errors import Conflict, Invalid
+from muelle.kit.loops import Loop
+from muelle.kit.vault import Vault
+
+HEADER = "idempotency-key"
+KEPT_HOURS = 24
+LEASE_SECONDS = 60
+WAIT_SECONDS = 10
+CLEANING_PERIOD_SECONDS = 600
+NOT_KEPT = frozenset({401, 429})
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_KEPT_HEADERS = ("content-type", "location")
+_PURPOSE = "idempotent answers"
+
+answers = Table(
+    "answers",
+    furniture,
+    Column("caller", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("owner", String(24), nullable=False),
+    Column("lease_until", Instant, nullable=False),
+    Column("sealed", LargeBinary, nullable=True),
+    Column("created_at", Instant, nullable=False),
+)
+
+
+class BadIdempotencyKey(Invalid):
+    """An Idempotency-Key has 1 to 255 visible ASCII characters."""
+
+
+class KeyUsedBefore(Invalid):
+    """This Idempotency-Key was used for another request."""
+
+    hint = "Use a fresh key for each request that is meant as a new one."
+
+
+class StillRunning(Conflict):
+    """The first request with this Idempotency-Key is still running."""
+
+    hint = "Send it again in a moment; it will have the same answer."
+
+
+class AnswerLost(Conflict):
+    """The first request with this Idempotency-Key was carried out, but its answer was lost in a crash."""
+
+    hint = "Look at the thing itself, and use a fresh key if anything is left to do."
+
+
+@dataclass(frozen=True)
+class Request:
+    """What makes two requests the same: who, which key, and a fingerprint of everything that was asked."""
+
+    caller: str
+    key: str
+    fingerprint: str
+
+
+class Answers:
+    """A room's memory of answers. `once` runs the handler the first time and repeats its answer later."""
+
+    def __init__(self, room: str, database: Database, clock: Clock, vault: Vault, process: str) -> None:
+        self._database = database
+        self._clock = clock
+        self._vault = vault
+        self._owner = process
+        self.cleaning = Loop(f"{room}.answers_cleaning", self._forget_old, CLEANING_PERIOD_SECONDS, clock)
+
+    def request(self, caller: str, key: str, *parts: bytes) -> Request:
+        if not _KEY.fullmatch(key):
+            raise BadIdempotencyKey
+        return Request(caller[:64], key, self._vault.mac("idempotent requests", *parts))
+
+    async def once(self, request: Request, handle: Callable[[], Awaitable[Response]]) -> Response:
+        kept = await self._claim_or_wait(request)
+        return kept if kept is not None else await self._run(request, handle)
+
+    async def _claim_or_wait(self, request: Request) -> Response | None:
+        """None: the request is ours to run."""
+        deadline = self._clock.now() + timedelta(seconds=WAIT_SECONDS)
+        pause = 0.01
+        while not await self._claim(request):
+            async with self._database.reading() as reader:
+                row = await reader.first(select(answers).where(*_this(request)))
+            if row is not None:
+                if row.fingerprint != request.fingerprint:
+                    raise KeyUsedBefore
+                if row.state == "answered":
+                    return self._repeat(row)
+                if row.state == "committed" and row.lease_until < self._clock.now():
+                    raise AnswerLost
+            if self._clock.now() >= deadline:
+                raise StillRunning
+            await self._clock.sleep(pause)
+            pause = min(pause * 2, 0.25)
+        return None
+
+    async def _claim(self, request: Request) -> bool:
+        now = self._clock.now()
+        mine = {"owner": self._owner, "lease_until": now + timedelta(seconds=LEASE_SECONDS)}
+        fresh = {"caller": request.caller, "key": request.key, "fingerprint": request.fingerprint}
+        abandoned = *_this(request), answers.c.state == "running", answers.c.lease_until < now
+        same = answers.c.fingerprint == request.fingerprint
+        async with self._database.transaction() as tx:
+            row = fresh | mine | {"state": "running", "created_at": now}
+            if await tx.insert_new(answers, [row], answers.c.key):
+                return True
+            return bool((await tx.run(update(answers).where(*abandoned, same).values(mine))).rowcount)
+
+    async def _run(self, request: Request, handle: Callable[[], Awaitable[Response]]) -> Response:
+        effect = _Effect(self._database, request, self._owner)
+        token = at_commit.set(effect.mark)
+        try:
+            response = await handle()
+        except BaseException:
+            await self._let_go(request, effect)
+            raise
+        finally:
+            at_commit.reset(token)
+        if effect.committed or (response.status_code < 500 and response.status_code not in NOT_KEPT):
+            await self._keep(request, response)
+        else:
+            await self._let_go(request, effect)
+        return response
+
+    async def _keep(self, request: Request, response: Response) -> None:
+        text = {
+            "status": response.status_code,
+            "headers": {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers},
+            "body": b64encode(bytes(response.body)).decode(),
+        }
+        sealed = self._vault.seal(_PURPOSE, json.dumps(text).encode())
+        async with self._database.transaction() as tx:
+            await tx.run(update(answers).where(*_this(request)).values(state="answered", sealed=sealed))
+
+    async def _let_go(self, request: Request, effect: _Effect) -> None:
+        """Nothing was changed: the key is free again."""
+        if effect.committed:
+            return
+        async with self._database.transaction() as tx:
+            await tx.run(delete(answers).where(*_this(request), answers.c.state == "running"))
+
+    def _repeat(self, row: Row[tuple[object, ...]]) -> Response:
+        text = json.loads(self._vault.open(_PURPOSE, row.sealed))
+        headers = text["headers"] | {"Idempotency-Replayed": "true"}
+        return Response(b64decode(text["body"]), text["status"], headers)
+
+    async def _forget_old(self) -> None:
+        oldest = self._clock.now() - timedelta(hours=KEPT_HOURS)
+        async with self._database.transaction() as tx:
+            await tx.run(delete(answers).where(answers.c.created_at < oldest))
+
+
+class _Effect:
+    """Writes into each transaction of the request, up to the first that commits, that it had its effect."""
+
+    def __init__(self, database: Database, request: Request, owner: str) -> None:
+        self.committed = False
+        self._database = database
+        self._request = request
+        self._owner = owner
+
+    async def mark(self, tx: Transaction) -> None:
+        if self.committed or tx.database is not self._database:
+            return
+        still_ours = *_this(self._request), answers.c.owner == self._owner, answers.c.state == "running"
+        if not (await tx.run(update(answers).where(*still_ours).values(state="committed"))).rowcount:
+            raise StillRunning  # it took longer than its lease, and somebody else runs it now
+        tx.after_commit(self._remember)
+
+    def _remember(self) -> None:
+        self.committed = True
+
+
+def _this(request: Request) -> tuple[object, ...]:
+    return answers.c.caller == request.caller, answers.c.key == request.key

@@ -1,0 +1,71 @@
+"""Lists, a page at a time: `?limit=` and an opaque `?cursor=` that says after which item the next page begins."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Depends, Query
+from pydantic import BaseModel, Field
+
+from muelle.kit.errors import Invalid
+
+LARGEST_PAGE = 200
+DEFAULT_PAGE = 50
+
+Item = TypeVar("Item")
+Source = TypeVar("Source")
+
+
+class BadCursor(Invalid):
+    """The cursor is not one that this list gave."""
+
+    hint = "Begin again without a cursor."
+
+
+class Page(BaseModel, Generic[Item]):
+    items: list[Item]
+    next: str | None = Field(None, description="The cursor of the next page; null on the last one.")
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a page begins: after this key (nothing: at the start), and how many items it holds at most."""
+
+    after: str | None
+    limit: int
+
+
+async def _read_cursor(
+    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = DEFAULT_PAGE,
+    cursor: Annotated[str | None, Query(max_length=200, pattern=r"^[A-Za-z0-9_=-]+$")] = None,
+) -> Cursor:
+    return Cursor(None if cursor is None else _decode(cursor), limit)
+
+
+PageQuery = Annotated[Cursor, Depends(_read_cursor)]
+
+
+def page_of(rows: Sequence[Source], cursor: Cursor, key: Callable[[Source], str], show: Callable[[Source], Item]) -> Page[Item]:
+    """Makes a page of rows that were asked for with `limit + 1`, so that it is known whether more follow."""
+    shown = rows[: cursor.limit]
+    more = len(rows) > cursor.limit
+    return Page(items=[show(row) for row in shown], next=_encode(key(shown[-1])) if more else None)
+
+
+def _encode(key: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([key]).encode()).decode()
+
+
+def _decode(text: str) -> str:
+    try:
+        (key,) = json.loads(base64.urlsafe_b64decode(text.encode()))
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise BadCursor from error
+    if not isinstance(key, str) or len(key) > 100 or "\0" in key:
+        raise BadCursor
+    return key

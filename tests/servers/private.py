@@ -1,0 +1,122 @@
+"""What every server of our own can do: start on a free loopback port, be killed, and start again on the same data."""
+
+import random
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+from tests.servers import processes
+from tests.servers.run import Command, Run, ServerFailed
+
+# Below the ports that the kernel hands out by itself: nobody's outgoing connection takes ours while the server is
+# down, and a client that tries again and again to reach it cannot end up connected to its own socket.
+PORTS = range(15_000, 32_000)
+STARTS_WITHIN_SECONDS = 90.0
+STOPS_WITHIN_SECONDS = 20.0
+LOOKS_EVERY_SECONDS = 0.02
+LAST_WORDS_CHARACTERS = 2_000
+
+
+class PrivateServer(ABC):
+    """A server that tests may murder. Its address and its data outlive its process.
+
+    The methods wait, for seconds: a test whose event loop has to go on meanwhile calls them by `asyncio.to_thread`.
+    """
+
+    name: ClassVar[str]
+    stop_by: ClassVar[signal.Signals]
+
+    def __init__(self, program: Path, folder: Path, run: Run) -> None:
+        self.program = program
+        self.folder = folder
+        self.port = free_port()
+        self._run = run
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where it answers, with all that is needed to log in."""
+
+    def start(self) -> None:
+        """Starts it, or starts it again, and waits until it answers."""
+        if not self.folder.exists():
+            self.folder.mkdir()
+            self._prepare()
+        self._process = self._run.spawn(self._command(), self._log, end_by=self.stop_by)
+        self._wait_until_ready(self._process)
+
+    def stop(self) -> None:
+        """Ends it as an operator would; one that is not running stays so."""
+        if self._process is not None:
+            processes.end(self._process.pid, self.stop_by, STOPS_WITHIN_SECONDS)
+            self._gone()
+
+    def kill(self) -> None:
+        """SIGKILL, for it and all its processes; one that is not running stays so."""
+        if self._process is not None:
+            processes.kill(self._process.pid)
+            self._gone()
+
+    def discard(self) -> None:
+        """Takes it away with its data."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Fills the empty folder, once."""
+
+    @abstractmethod
+    def _command(self) -> Command: ...
+
+    @abstractmethod
+    def _is_ready(self, pid: int) -> bool: ...
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "output.log"
+
+    def _gone(self) -> None:
+        if self._process is not None:
+            self._process.wait()
+            self._run.forget(self._process.pid)
+            self._process = None
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        until = time.monotonic() + STARTS_WITHIN_SECONDS
+        while not self._is_ready(process.pid):
+            if process.poll() is not None:
+                self._give_up(f"ended with {process.returncode} while starting")
+            if time.monotonic() > until:
+                self._give_up(f"did not answer within {STARTS_WITHIN_SECONDS:.0f} s")
+            select.select([], [], [], LOOKS_EVERY_SECONDS)
+
+    def _give_up(self, what: str) -> None:
+        last_words = self._log.read_text(errors="replace")[-LAST_WORDS_CHARACTERS:]
+        self.kill()
+        raise ServerFailed(f"{self.name} ({self.program}) {what}; its last words:\n{last_words}")
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    for port in random.sample(PORTS, 100):
+        with socket.socket() as probe:
+            # as a server binds it: connections of one that was just stopped here are no hindrance
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise ServerFailed(f"no free port among a hundred of {PORTS.start}–{PORTS.stop - 1}")
