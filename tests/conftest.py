@@ -1,3 +1,44 @@
 """What every test may use."""
 
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.servers.plugin import Servers
+from tests.world import ONE, SHAPES, Shape, World, installation
+
 pytest_plugins = ["tests.servers.plugin"]
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+async def world(
+    request: pytest.FixtureRequest, tmp_path: Path, servers: Servers, rabbit_namespace: str
+) -> AsyncIterator[World]:
+    """An installation in each shape, with disorder from a seed that the test's name gives (or MUELLE_TEST_SEED)."""
+    shape: Shape = request.param
+    with ExitStack() as stack:
+        postgres_url = stack.enter_context(servers.postgres_url()) if shape.postgres else ""
+        rabbit_url = servers.rabbit_url() if shape.rabbit else ""
+        seed = int(os.environ.get("MUELLE_TEST_SEED") or zlib.crc32(request.node.name.encode()))
+        async with installation(
+            shape,
+            tmp_path / "home",
+            postgres_url=postgres_url,
+            rabbit_url=rabbit_url,
+            namespace=rabbit_namespace,
+            seed=seed,
+        ) as world:
+            yield world
+
+
+@pytest.fixture
+async def one(tmp_path: Path) -> AsyncIterator[World]:
+    """One process on SQLite: for what does not depend on the shape."""
+    async with installation(ONE, tmp_path / "home") as world:
+        yield world

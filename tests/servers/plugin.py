@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-
 from tests.servers import finding
 from tests.servers.postgres import Postgres, fresh_database
 from tests.servers.private import PrivateServer
@@ -28,6 +27,16 @@ RUN = pytest.StashKey[Run]()
 REQUIRED = pytest.StashKey[frozenset[str]]()
 
 Own = TypeVar("Own", bound=PrivateServer)
+
+NEEDED_BY_FIXTURE = {
+    "postgres_url": "postgres",
+    "own_postgres": "postgres",
+    "rabbit_url": "rabbitmq",
+    "own_rabbit": "rabbitmq",
+    "docker_host": "docker",
+    "caddy_program": "caddy",
+    "chromium_program": "chromium",
+}
 
 
 class Servers:
@@ -46,11 +55,11 @@ class Servers:
     @contextmanager
     def postgres_url(self) -> Iterator[str]:
         """A fresh database."""
-        with fresh_database(self._shared("postgres", Postgres)) as url:
+        with fresh_database(self._shared(Postgres)) as url:
             yield url
 
     def rabbit_url(self) -> str:
-        return self._shared("rabbitmq", Rabbit)
+        return self._shared(Rabbit)
 
     @contextmanager
     def own_postgres(self) -> Iterator[Postgres]:
@@ -62,18 +71,18 @@ class Servers:
         with self._own(Rabbit) as server:
             yield server
 
-    def _shared(self, name: str, kind: type[PrivateServer]) -> str:
+    def _shared(self, kind: type[PrivateServer]) -> str:
         """The address that a setting gives, else that of the run's own server, which the first to ask starts."""
-        place = self.need(name)
-        if os.environ.get(finding.KINDS[name].setting):
+        place = self.need(kind.name)
+        if os.environ.get(finding.KINDS[kind.name].setting):
             return place
 
         def start() -> str:
-            server = kind(Path(place), self._run.folder / name, self._run)
+            server = kind(Path(place), self._run.folder / kind.name, self._run)
             server.start()
             return server.url
 
-        return self._run.shared(name, start)
+        return self._run.shared(kind.name, start)
 
     @contextmanager
     def _own(self, kind: type[Own]) -> Iterator[Own]:
@@ -88,7 +97,6 @@ class Servers:
             server.discard()
 
     def _do_without(self, name: str, lack: str) -> None:
-        """The one place that skips, so that the summary has one line for each server that is not there."""
         if name in self._required:
             pytest.fail(f"{lack}, and {finding.REQUIRE} asks for it", pytrace=False)
         pytest.skip(lack)
@@ -174,12 +182,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips before any fixture is made, and from one place: the summary then has one line for each lacking server."""
     for name in needed(item):
         servers_of(item.config).need(name)
 
 
 def needed(item: pytest.Item) -> list[str]:
-    return [name for marker in item.iter_markers("needs") for name in marker.args]
+    """The servers that a test asks for, by its marks and by its fixtures."""
+    marked = [name for marker in item.iter_markers("needs") for name in marker.args]
+    fixtures: list[str] = getattr(item, "fixturenames", [])
+    return list(dict.fromkeys(marked + [NEEDED_BY_FIXTURE[name] for name in fixtures if name in NEEDED_BY_FIXTURE]))
 
 
 def servers_of(config: pytest.Config) -> Servers:

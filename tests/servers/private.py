@@ -1,15 +1,15 @@
 """What every server of our own can do: start on a free loopback port, be killed, and start again on the same data."""
 
 import random
-import select
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 from tests.servers import processes
 from tests.servers.run import Command, Run, ServerFailed
@@ -31,6 +31,7 @@ class PrivateServer(ABC):
 
     name: ClassVar[str]
     stop_by: ClassVar[signal.Signals]
+    drop_by: ClassVar[signal.Signals]  # where nobody wants its data any more
 
     def __init__(self, program: Path, folder: Path, run: Run) -> None:
         self.program = program
@@ -45,33 +46,27 @@ class PrivateServer(ABC):
         """Where it answers, with all that is needed to log in."""
 
     def start(self) -> None:
-        """Starts it, or starts it again, and waits until it answers."""
+        """Starts it, or starts it again, and waits until it answers; one that is running stays so."""
+        if self._process is not None and self._process.poll() is None:
+            return
         if not self.folder.exists():
             self.folder.mkdir()
             self._prepare()
-        self._process = self._run.spawn(self._command(), self._log, end_by=self.stop_by)
+        self._process = self._run.spawn(self._command(), self._log, end_by=self.drop_by)
         self._wait_until_ready(self._process)
 
     def stop(self) -> None:
         """Ends it as an operator would; one that is not running stays so."""
-        if self._process is not None:
-            processes.end(self._process.pid, self.stop_by, STOPS_WITHIN_SECONDS)
-            self._gone()
+        self._end(self.stop_by)
 
     def kill(self) -> None:
         """SIGKILL, for it and all its processes; one that is not running stays so."""
-        if self._process is not None:
-            processes.kill(self._process.pid)
-            self._gone()
+        self._end(signal.SIGKILL)
 
     def discard(self) -> None:
         """Takes it away with its data."""
-        self.kill()
+        self._end(self.drop_by)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    @property
-    def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
 
     @abstractmethod
     def _prepare(self) -> None:
@@ -87,8 +82,9 @@ class PrivateServer(ABC):
     def _log(self) -> Path:
         return self.folder / "output.log"
 
-    def _gone(self) -> None:
+    def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
+            processes.end(self._process.pid, how, STOPS_WITHIN_SECONDS)
             self._process.wait()
             self._run.forget(self._process.pid)
             self._process = None
@@ -96,13 +92,12 @@ class PrivateServer(ABC):
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         until = time.monotonic() + STARTS_WITHIN_SECONDS
         while not self._is_ready(process.pid):
-            if process.poll() is not None:
-                self._give_up(f"ended with {process.returncode} while starting")
             if time.monotonic() > until:
                 self._give_up(f"did not answer within {STARTS_WITHIN_SECONDS:.0f} s")
-            select.select([], [], [], LOOKS_EVERY_SECONDS)
+            with suppress(subprocess.TimeoutExpired):
+                self._give_up(f"ended with {process.wait(LOOKS_EVERY_SECONDS)} while starting")
 
-    def _give_up(self, what: str) -> None:
+    def _give_up(self, what: str) -> NoReturn:
         last_words = self._log.read_text(errors="replace")[-LAST_WORDS_CHARACTERS:]
         self.kill()
         raise ServerFailed(f"{self.name} ({self.program}) {what}; its last words:\n{last_words}")
@@ -119,4 +114,4 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
-    raise ServerFailed(f"no free port among a hundred of {PORTS.start}–{PORTS.stop - 1}")
+    raise ServerFailed(f"no free port among a hundred of {PORTS.start} to {PORTS.stop - 1}")

@@ -1,46 +1,57 @@
-"""Ending processes that are not always our children, for certain and without leaving their own children behind."""
+"""Ending processes that are not always our children, for certain and with everything they have started."""
 
 import contextlib
 import os
 import select
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 KILLED_WITHIN_SECONDS = 10.0
 
 
 def end(pid: int, how: signal.Signals, within_seconds: float) -> None:
-    """Asks a process to end; where it has not in time, kills it and everything below it."""
-    family = [pid, *descendants(pid)]
-    send(pid, how)
-    if not ends_within(pid, within_seconds):
-        kill(pid)
-    for orphan in family[1:]:
-        send(orphan, signal.SIGKILL)
+    """Asks a process to end, kills it where it has not in time, and then what is left of those below it.
 
-
-def kill(pid: int) -> None:
-    """SIGKILL for a process and everything below it, and waits until all are gone.
-
-    A process group would not do: PostgreSQL gives each backend a group of its own.
+    Killing a process group would not do: PostgreSQL gives each backend a group of its own.
     """
-    family = [pid, *descendants(pid)]
-    for member in family:
-        send(member, signal.SIGKILL)
-    for member in family:
-        ends_within(member, KILLED_WITHIN_SECONDS)
+    with watched([pid, *descendants(pid)]) as family:
+        for leader in family[:1]:
+            signal.pidfd_send_signal(leader, how)
+            ended(leader, within_seconds)
+        for member in family:
+            kill(member)
 
 
-def ends_within(pid: int, seconds: float | None) -> bool:
-    """Whether a process has ended by then; without a limit it is waited for as long as it takes."""
+def wait(pid: int) -> None:
+    """Until a process ends, as long as it takes."""
+    with watched([pid]) as processes:
+        for process in processes:
+            ended(process, None)
+
+
+@contextlib.contextmanager
+def watched(pids: list[int]) -> Iterator[list[int]]:
+    """Handles for those that still live. Unlike a pid, a handle can never come to mean another process."""
+    handles = []
     try:
-        watched = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([watched], [], [], seconds)[0])
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                handles.append(os.pidfd_open(pid))
+        yield handles
     finally:
-        os.close(watched)
+        for handle in handles:
+            os.close(handle)
+
+
+def kill(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        ended(process, KILLED_WITHIN_SECONDS)
+
+
+def ended(process: int, within_seconds: float | None) -> bool:
+    return bool(select.select([process], [], [], within_seconds)[0])
 
 
 def descendants(pid: int) -> list[int]:
@@ -61,8 +72,3 @@ def children() -> dict[int, list[int]]:
             parent = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
             below.setdefault(parent, []).append(int(stat.parent.name))
     return below
-
-
-def send(pid: int, how: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, how)

@@ -27,6 +27,7 @@ class Rabbit(PrivateServer):
 
     name = "rabbitmq"
     stop_by = signal.SIGTERM
+    drop_by = signal.SIGKILL  # it would take a second to say goodbye
 
     def __init__(self, program: Path, folder: Path, run: Run) -> None:
         super().__init__(program, folder, run)

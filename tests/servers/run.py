@@ -9,6 +9,7 @@ process that has been waiting for that does it instead.
 import fcntl
 import json
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.servers import processes
 
@@ -70,9 +71,7 @@ class Run:
             process = subprocess.Popen(
                 command.words,
                 env=dict(command.environment),
-                user=command.user,
-                group=command.user and primary_group(command.user),
-                extra_groups=None if command.user is None else [],
+                **as_user(command.user),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -107,7 +106,7 @@ class Run:
 
 def guard(controller: int, folder: Path) -> None:
     """Waits for a controller's end; where that was a violent one, does what it could not do any more."""
-    processes.ends_within(controller, None)
+    processes.wait(controller)
     end_all(folder)
 
 
@@ -146,10 +145,9 @@ def records(folder: Path) -> Path:
     return folder / "processes"
 
 
-def primary_group(user: str) -> int:
-    import pwd
-
-    return pwd.getpwnam(user).pw_gid
+def as_user(name: str | None) -> dict[str, Any]:
+    """What makes `subprocess` run a program as this user, with that user's group alone."""
+    return {} if name is None else {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
 
 
 if __name__ == "__main__":

@@ -366,7 +366,7 @@ class _Intake:
                     self._arrived.task_done()
 
     async def _take(self, batch: Sequence[AbstractIncomingMessage]) -> None:
-        """Tries to take a batch, as often as it needs. One that is dropped when the link ends comes again on the next."""
+        """Takes a batch, with as many tries as it needs. One that is dropped when the link ends comes on the next."""
         wants = self._taker.subscription.wants  # the queue may still be bound for what an earlier version wanted
         wanted = [message for message in batch if message.type is None or wants(message.type)]
         failures = 0
