@@ -299,7 +299,8 @@ def _with_cors(app: FastAPI, origins: Sequence[str]):  # type: ignore[no-untyped
 def _providers(settings: Settings, http: Callable[[], httpx.AsyncClient], clock: Clock) -> Providers | None:
     if not settings.oidc_providers and not settings.google_client_id:
         return None
-    from muelle.identity.oidc import OpenId, Provider, google  # noqa: PLC0415 - large, and not everybody's
+    from muelle.identity.oidc.model import Provider, google  # noqa: PLC0415 - large, and not everybody's
+    from muelle.identity.oidc.openid import OpenId  # noqa: PLC0415
 
     known = [
         Provider(name=name, **{field: value for field, value in dict(given).items() if value})

@@ -34,7 +34,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from muelle.identity.oidc import Provider
+from muelle.identity.oidc.model import Provider
 from muelle.kit.clock import Clock, SystemClock
 
 IN_PROCESS = "https://little.example"

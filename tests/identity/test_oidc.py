@@ -31,17 +31,9 @@ from tests.identity.provider import (
     twisted,
 )
 
-from muelle.identity.oidc import (
-    Begun,
-    OpenId,
-    Provider,
-    ProviderUnavailable,
-    Refusal,
-    TokenNotVouched,
-    UnknownProvider,
-    Vouched,
-    google,
-)
+from muelle.identity.oidc.errors import ProviderUnavailable, Refusal, TokenNotVouched, UnknownProvider
+from muelle.identity.oidc.model import Begun, Provider, Vouched, google
+from muelle.identity.oidc.openid import OpenId
 from muelle.identity.oidc.published import Line
 from muelle.kit.clock import MovableClock
 from muelle.kit.db import SlowCallInTransaction

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+
 from tests.servers import finding
 from tests.servers.postgres import Postgres, fresh_database
 from tests.servers.private import PrivateServer

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg  # type: ignore[import-untyped]
+
 from tests.servers.private import PrivateServer
 from tests.servers.run import Command, ServerFailed, as_user
 

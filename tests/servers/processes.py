@@ -15,16 +15,15 @@ def end(pid: int, how: signal.Signals, within_seconds: float) -> None:
 
     Killing a process group would not do: PostgreSQL gives each backend a group of its own.
     """
-    with watched([pid, *descendants(pid)]) as family:
-        for leader in family[:1]:
-            signal.pidfd_send_signal(leader, how)
-            ended(leader, within_seconds)
-        for member in family:
-            kill(member)
+    with watched([pid]) as leader, watched(descendants(pid)) as below:
+        for process in leader:
+            tell(process, how, within_seconds)
+        for process in leader + below:
+            tell(process, signal.SIGKILL, KILLED_WITHIN_SECONDS)
 
 
 def wait(pid: int) -> None:
-    """Until a process ends, as long as it takes."""
+    """Until a process ends."""
     with watched([pid]) as processes:
         for process in processes:
             ended(process, None)
@@ -44,14 +43,18 @@ def watched(pids: list[int]) -> Iterator[list[int]]:
             os.close(handle)
 
 
-def kill(process: int) -> None:
+def tell(process: int, what: signal.Signals, within_seconds: float) -> None:
+    """Sends a signal and gives its end so much time."""
     with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(process, signal.SIGKILL)
-        ended(process, KILLED_WITHIN_SECONDS)
+        signal.pidfd_send_signal(process, what)
+        ended(process, within_seconds)
 
 
 def ended(process: int, within_seconds: float | None) -> bool:
-    return bool(select.select([process], [], [], within_seconds)[0])
+    """Waits for it; without a limit, as long as it takes."""
+    end_of_it = select.poll()
+    end_of_it.register(process, select.POLLIN)
+    return bool(end_of_it.poll(None if within_seconds is None else within_seconds * 1000))
 
 
 def descendants(pid: int) -> list[int]:

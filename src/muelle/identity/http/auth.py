@@ -33,7 +33,7 @@ from muelle.identity.model import (
     SecondFactorWrong,
     SignupClosed,
 )
-from muelle.identity.oidc import ProviderUnavailable, TokenNotVouched
+from muelle.identity.oidc.errors import ProviderUnavailable, TokenNotVouched
 from muelle.identity.tokens import TokenExpired, TokenInvalid
 from muelle.kit.http import Access, CallerNow, RoomRouter
 

@@ -19,21 +19,6 @@ gave to any other application would open their account here.
 Authlib builds the requests (authorization URL, PKCE, client authentication) and judges the claims; its `jose` part has
 moved to joserfc, which checks the signatures. Authlib's own HTTP client is left out: it is leaving httpx behind, and it
 bounds neither the size of an answer nor the time for all of it.
+
+Import from its modules: `errors` costs nothing, `openid` brings Authlib along, which only those need who sign in so.
 """
-
-from muelle.identity.oidc.errors import ProviderUnavailable, Refusal, TokenNotVouched, UnknownProvider
-from muelle.identity.oidc.model import GOOGLE_ISSUER, Begun, Provider, Vouched, google
-from muelle.identity.oidc.openid import OpenId
-
-__all__ = [
-    "GOOGLE_ISSUER",
-    "Begun",
-    "OpenId",
-    "Provider",
-    "ProviderUnavailable",
-    "Refusal",
-    "TokenNotVouched",
-    "UnknownProvider",
-    "Vouched",
-    "google",
-]
