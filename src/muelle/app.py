@@ -14,11 +14,14 @@ from datetime import timedelta
 import httpx
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 
 from muelle import __version__
+from muelle.audit import http as audit_http
 from muelle.audit import room as audit_room
 from muelle.audit.verbs import Verbs as AuditVerbs
 from muelle.config import Profile, Settings
+from muelle.identity import http as identity_http
 from muelle.identity import room as identity_room
 from muelle.identity.accounts import FirstLogIn
 from muelle.identity.browser_log_in import Providers
@@ -43,7 +46,6 @@ from muelle.kit.http.idempotency import Answers
 from muelle.kit.http.problems import add_problem_handlers
 from muelle.kit.http.routes import declared
 from muelle.kit.ids import new_id
-from muelle.kit.loops import Loop
 from muelle.kit.mail import Mailer, mailer
 from muelle.kit.room import Furniture, Room
 from muelle.kit.vault import Vault, master_key
@@ -71,7 +73,7 @@ class SharedPartsMissing(Invalid):
 
 @dataclass(frozen=True)
 class Parts:
-    """What an application is built with. Each has a default from the settings; tests and other shapes hand in theirs."""
+    """What an application is built with. Each has a default from the settings; tests hand in theirs."""
 
     settings: Settings
     clock: Clock = field(default_factory=SystemClock)
@@ -213,6 +215,7 @@ class Application:
     def _furnish(self, name: str, database: Database, consumers: Sequence[Consumer]) -> Furniture:
         clock, process = self.parts.clock, self.parts.process
         return Furniture(
+            process=process,
             database=database,
             outbox=Outbox(name, database, self.bus, clock, process),
             inbox=Inbox(name, database, clock, consumers),
@@ -228,7 +231,7 @@ class Application:
             if isinstance(identity, IdentityVerbs)
             else RemoteCallers(self.http, self.settings.identity_url, token, self.parts.clock)
         )
-        checks: dict[str, Check] = {f"database.{r.name}": _database_check(r.furniture.database) for r in self.rooms}
+        checks: dict[str, Check] = {f"database.{r.name}": r.furniture.database.check for r in self.rooms}
         return Desk(
             callers=callers,
             answers={room.name: room.furniture.answers for room in self.rooms},
@@ -268,8 +271,8 @@ def all_scopes() -> frozenset[str]:
     """Every scope that some route of some room asks for, whichever process serves it."""
     routers: list[APIRouter] = [
         health_router,
-        *identity_room.routers(mock=True),
-        audit_room.router,
+        *identity_http.routers(mock=True),
+        audit_http.router,
     ]
     found = (declared(getattr(route, "endpoint", None)) for router in routers for route in router.routes)
     return frozenset(stands.access.scope for stands in found if stands and stands.access.scope) | {"system:write"}
@@ -281,7 +284,7 @@ def _check_names(settings: Settings, names: Sequence[str]) -> None:
             raise NoSuchRoom(name=name, rooms=", ".join(ROOMS))
 
 
-def _with_cors(app: FastAPI, origins: Sequence[str]):  # type: ignore[no-untyped-def]
+def _with_cors(app: FastAPI, origins: Sequence[str]) -> ASGIApp:
     if not origins:
         return app
     from starlette.middleware.cors import CORSMiddleware  # noqa: PLC0415
@@ -309,13 +312,6 @@ def _providers(settings: Settings, http: Callable[[], httpx.AsyncClient], clock:
     if settings.google_client_id:
         known.append(google(settings.google_client_id, settings.google_client_secret.get_secret_value()))
     return OpenId(known, http=http, clock=clock)
-
-
-def _database_check(database: Database) -> Check:
-    async def check() -> str:
-        return await database.check()
-
-    return check
 
 
 SCOPES = all_scopes()

@@ -22,7 +22,7 @@ from muelle.identity.verbs import Verbs
 from muelle.kit.bus import Subscription
 from muelle.kit.clock import Clock
 from muelle.kit.db.migrations import Line
-from muelle.kit.loops import Loop
+from muelle.kit.loops import Lease, Loop
 from muelle.kit.mail import Mailer
 from muelle.kit.room import Furniture, Room
 from muelle.kit.vault import Vault
@@ -75,7 +75,8 @@ def verbs(
 
 def build(furniture: Furniture, verbs: Verbs) -> Room:
     core = verbs.core
-    cleaning = Loop("identity.cleaning", verbs.log_in.forget_expired, CLEANING_PERIOD_SECONDS, core.clock)
+    lease = Lease("identity.cleaning", furniture.database, core.clock, furniture.process)
+    cleaning = Loop("identity.cleaning", verbs.log_in.forget_expired, CLEANING_PERIOD_SECONDS, core.clock, lease)
 
     async def close() -> None:
         core.passwords.close()

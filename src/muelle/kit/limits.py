@@ -1,4 +1,4 @@
-"""How often is too often, as a pure function (GCRA, the "leaky bucket as a meter"): one moment is all there is to keep."""
+"""How often is too often, as a pure function: GCRA, a leaky bucket as a meter. All there is to keep is a moment."""
 
 from __future__ import annotations
 

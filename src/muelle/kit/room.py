@@ -15,8 +15,9 @@ from muelle.kit.loops import Loop
 
 @dataclass(frozen=True)
 class Furniture:
-    """What every room stands on: its database, and its ways in and out."""
+    """What every room stands on: its database, its ways in and out, and the name of this process among replicas."""
 
+    process: str
     database: Database
     outbox: Outbox
     inbox: Inbox

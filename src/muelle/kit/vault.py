@@ -57,7 +57,7 @@ class Vault:
 
 
 def master_key(text: str, file: Path) -> bytes:
-    """The master key: from the setting where there is one (any long text), else from its file, made at the first start."""
+    """The master key: from the setting where there is one, else from its file, which the first start makes."""
     if text:
         return sha256(text.encode()).digest()
     if not file.exists():
