@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.plugin import Servers
+from tests.servers.supply import Servers
 from tests.world import ONE, SHAPES, Shape, World, installation
 
 pytest_plugins = ["tests.servers.plugin"]

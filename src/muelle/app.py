@@ -44,7 +44,7 @@ from muelle.kit.http.health import Check, Health
 from muelle.kit.http.health import router as health_router
 from muelle.kit.http.idempotency import Answers
 from muelle.kit.http.problems import add_problem_handlers
-from muelle.kit.http.routes import declared
+from muelle.kit.http.routes import declared, put_up
 from muelle.kit.ids import new_id
 from muelle.kit.mail import Mailer, mailer
 from muelle.kit.room import Furniture, Room
@@ -57,6 +57,14 @@ LINES: Mapping[str, Line] = {
 ROOMS = tuple(LINES)
 SUBSCRIPTIONS: Sequence[Subscription] = (*identity_room.SUBSCRIPTIONS, *audit_room.SUBSCRIPTIONS)
 PREFIX = "/api/v1"
+TAGS = [
+    {"name": "Signing in", "description": "Opening an account, logging in and out, and getting back in."},
+    {"name": "Me", "description": "One's own account: name, password, sessions, API keys, second factor, history."},
+    {"name": "Accounts", "description": "Other people's accounts, for administrators."},
+    {"name": "Audit", "description": "What happened, in an order that nobody can change unseen."},
+    {"name": "System", "description": "How everything is doing."},
+]
+"""The parts of the native API, in the order in which its pages show them."""
 
 
 class NoSuchRoom(Invalid):
@@ -250,16 +258,18 @@ class Application:
             docs_url=None,
             redoc_url=None,
             openapi_url=f"{PREFIX}/openapi.json",
+            openapi_tags=TAGS,
+            license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
             strict_content_type=False,
         )
         api.state.desk = self.desk
         add_problem_handlers(api)
-        api.include_router(health_router)
+        put_up(api, health_router)
         for room in self.rooms:
             for router in (*room.routers, deliveries_router(room.name, room.furniture.inbox)):
-                api.include_router(router, prefix=PREFIX)
+                put_up(api, router, prefix=PREFIX)
             for router in () if self._alone else room.internal:
-                api.include_router(router)
+                put_up(api, router)
         add_docs_pages(api, title="Muelle API")
         openapi.complete(api)
         self.api = api
@@ -284,19 +294,12 @@ def _check_names(settings: Settings, names: Sequence[str]) -> None:
             raise NoSuchRoom(name=name, rooms=", ".join(ROOMS))
 
 
-def _with_cors(app: FastAPI, origins: Sequence[str]) -> ASGIApp:
+def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     if not origins:
         return app
-    from starlette.middleware.cors import CORSMiddleware  # noqa: PLC0415
+    from muelle.kit.http.cors import Cors  # noqa: PLC0415 - not everybody's
 
-    return CORSMiddleware(
-        app,
-        allow_origins=list(origins),
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["authorization", "content-type", "idempotency-key", "x-request-id"],
-        expose_headers=["x-request-id", "retry-after", "idempotency-replayed"],
-        max_age=600,
-    )
+    return Cors(app, origins)
 
 
 def _providers(settings: Settings, http: Callable[[], httpx.AsyncClient], clock: Clock) -> Providers | None:

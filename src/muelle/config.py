@@ -13,17 +13,35 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parseaddr
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from muelle.kit.errors import Invalid
+from muelle.kit.hosts import is_loopback
 
 PREFIX = "MUELLE_"
 SAMPLE_ADMINISTRATOR = "lolerodiez@gmail.com"
-_NOT_SETTINGS = re.compile(r"MUELLE_(TEST_.*|CONFIG|SERVICE_(HOST|PORT.*)|PORT_\d+_.*)")
+FILE_VARIABLE = "MUELLE_CONFIG"
+SERVER_VARIABLE = "MUELLE_SERVER"
+API_KEY_VARIABLE = "MUELLE_API_KEY"
+VARIABLES = {
+    FILE_VARIABLE: "The settings file, where it is not `muelle.toml` in the home.",
+    SERVER_VARIABLE: "For commands that talk to a server: where it listens.",
+    API_KEY_VARIABLE: "For commands that talk to a server: an API key, in place of a log-in.",
+}
+"""What else begins with MUELLE_ and is no setting: it does not go into the file."""
+
+_FOR_TESTS = re.compile(r"MUELLE_TEST_\w+")
+_FROM_KUBERNETES = re.compile(r"MUELLE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
+_MAIL = re.compile(r"file|console|smtps?://.+")
 
 
 class SettingsWrong(Invalid):
@@ -61,10 +79,11 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", description="The address to listen on; `0.0.0.0` for every interface.")
     port: int = Field(7070, ge=1, le=65535, description="The main listener's port.")
     public_url: str = Field(
-        "", description="How people reach it, such as `https://cloud.example.com`; used in links. Default: host and port."
+        "",
+        description="How people reach it, such as `https://cloud.example.com`; used in links. Empty: host and port.",
     )
     trusted_proxies: list[str] = Field(
-        [], description="Addresses of proxies whose `X-Forwarded-For` is believed, such as `127.0.0.1`."
+        [], description="Addresses or networks of proxies whose `X-Forwarded-For` is believed, such as `127.0.0.1`."
     )
     cors_origins: list[str] = Field([], description="Origins of web pages that may call the API from a browser.")
     body_limit_bytes: int = Field(1_048_576, ge=1024, description="The largest body of an ordinary request.")
@@ -109,7 +128,6 @@ class Settings(BaseModel):
 
     mail: str = Field(
         "file",
-        pattern=r"^(file|console|smtps?://.+)$",
         description="Where mail goes: `file` (into `mail/` in the home), `console`, or `smtp://user:password@host:587` "
         "(`smtps://` for TLS from the start).",
     )
@@ -120,10 +138,68 @@ class Settings(BaseModel):
         "auto", description="`auto` is text on a terminal and JSON elsewhere."
     )
 
-    @field_validator("home")
+    @field_validator("home", mode="before")
     @classmethod
-    def _expand(cls, home: Path) -> Path:
-        return home.expanduser().absolute()
+    def _expand(cls, home: object) -> Path:
+        if not isinstance(home, str | Path) or not str(home):
+            raise ValueError("must be a folder's path")
+        try:
+            return Path(home).expanduser().absolute()
+        except RuntimeError:
+            raise ValueError("begins with `~`, and whose home that is cannot be told: give the whole path") from None
+
+    @field_validator("host")
+    @classmethod
+    def _one_address(cls, host: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9.:_-]+", host):
+            raise ValueError("must be an address or a host name, such as 127.0.0.1 (0.0.0.0 is every interface)")
+        return host
+
+    @field_validator("public_url", "identity_url")
+    @classmethod
+    def _web_address(cls, url: str) -> str:
+        if url and not _is_web_address(url):
+            raise ValueError("must begin with http:// or https:// and have a host (or be empty)")
+        return url
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            if origin != "*" and (not _is_web_address(origin) or urlsplit(origin).path):
+                raise ValueError("must be origins such as https://app.example.com, without a path")
+        return origins
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: list[str]) -> list[str]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy, strict=False)
+            except ValueError:
+                raise ValueError("must be addresses or networks, such as 127.0.0.1 or 10.0.0.0/8") from None
+        return proxies
+
+    @field_validator("admin_emails")
+    @classmethod
+    def _addresses(cls, emails: list[str] | None) -> list[str] | None:
+        if emails and not all(re.fullmatch(r"[^@\s]+@[^@\s]+", email.strip()) for email in emails):
+            raise ValueError("must be e-mail addresses")
+        return emails
+
+    @field_validator("mail")
+    @classmethod
+    def _driver(cls, mail: str) -> str:
+        if not _MAIL.fullmatch(mail) or ("://" in mail and not _has_host(mail)):
+            raise ValueError("must be `file`, `console`, or smtp://user:password@host:587 (smtps:// for TLS at once)")
+        return mail
+
+    @field_validator("mail_from")
+    @classmethod
+    def _sender(cls, sender: str) -> str:
+        if not sender.isprintable() or not re.fullmatch(r"[^@\s]+@[^@\s]+", parseaddr(sender)[1]):
+            raise ValueError("must be an address, such as Muelle <muelle@example.com>")
+        return sender
 
     @field_validator("secret_key")
     @classmethod
@@ -137,6 +213,8 @@ class Settings(BaseModel):
     def _postgres_only(cls, url: SecretStr) -> SecretStr:
         if url.get_secret_value() and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must begin with postgresql:// (or be empty, for SQLite)")
+        if not _is_readable(url.get_secret_value()):
+            raise ValueError("must have the form postgresql://user:password@host:port/name")
         return SecretStr(re.sub("^postgres://", "postgresql://", url.get_secret_value()))
 
     @field_validator("rabbit_url")
@@ -144,6 +222,8 @@ class Settings(BaseModel):
     def _amqp_only(cls, url: SecretStr) -> SecretStr:
         if url.get_secret_value() and not url.get_secret_value().startswith(("amqp://", "amqps://")):
             raise ValueError("must begin with amqp:// or amqps:// (or be empty)")
+        if url.get_secret_value() and not _has_host(url.get_secret_value()):
+            raise ValueError("must have the form amqp://user:password@host:port/")
         return url
 
     @model_validator(mode="after")
@@ -164,31 +244,75 @@ class Settings(BaseModel):
 
     @property
     def url(self) -> str:
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - compared, not bound
-        return self.public_url.rstrip("/") or f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        """Where people find it."""
+        return self.public_url.rstrip("/") or self.local_url
+
+    @property
+    def local_url(self) -> str:
+        """Where this machine finds it."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
-def is_loopback(host: str) -> bool:
+def _is_web_address(url: str) -> bool:
+    return url.startswith(("http://", "https://")) and _has_host(url) and not re.search(r"\s", url)
+
+
+def _has_host(url: str) -> bool:
+    return _is_readable(url) and bool(urlsplit(url).hostname)
+
+
+def _is_readable(url: str) -> bool:
+    """Whether the parts of an address can be told apart; a port that is no number shows only when it is asked for."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        _ = urlsplit(url).port
     except ValueError:
-        return host == "localhost"
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Settings, and where they are from."""
+
+    settings: Settings
+    from_environment: frozenset[str]
+    from_file: frozenset[str]
+    file: Path
+
+    def source(self, name: str) -> str:
+        return "environment" if name in self.from_environment else "file" if name in self.from_file else "default"
 
 
 def load(environment: Mapping[str, str] | None = None, file: Path | None = None) -> Settings:
     """Reads the settings or raises SettingsWrong with one line per problem."""
+    return load_with_sources(environment, file).settings
+
+
+def load_with_sources(environment: Mapping[str, str] | None = None, file: Path | None = None) -> Loaded:
     environment = os.environ if environment is None else environment
     from_environment, problems = _read_environment(environment)
-    home = Path(from_environment.get("home", Settings.model_fields["home"].default)).expanduser()
-    named = file or (Path(environment["MUELLE_CONFIG"]) if "MUELLE_CONFIG" in environment else None)
-    from_file, file_problems = _read_file(named or home / "muelle.toml", must_exist=named is not None)
+    home = Path(from_environment.get("home") or Settings.model_fields["home"].default)
+    named = file or (Path(environment[FILE_VARIABLE]) if environment.get(FILE_VARIABLE) else None)
+    path = _expanded(named or home / "muelle.toml")
+    from_file, file_problems = _read_file(path, must_exist=named is not None)
     problems += file_problems
+    try:
+        settings = Settings.model_validate(
+            {name: value for name, value in from_file.items() if name in Settings.model_fields} | from_environment
+        )
+    except ValidationError as error:
+        problems += [_complaint(item, frozenset(from_environment), path) for item in error.errors()]
     if problems:
         raise SettingsWrong(problems="\n".join(problems))
+    return Loaded(settings, frozenset(from_environment), frozenset(from_file), path)
+
+
+def _expanded(path: Path) -> Path:
     try:
-        return Settings.model_validate(from_file | from_environment)
-    except ValidationError as error:
-        raise SettingsWrong(problems="\n".join(_complaint(item) for item in error.errors())) from None
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def _read_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -199,15 +323,23 @@ def _read_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], l
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name not in Settings.model_fields:
-            problems.append(f"{variable} is not a setting.{_did_you_mean(name, PREFIX, str.upper)}")
+            problems.append(f"{variable} is not a setting.{_did_you_mean(variable, [*_variables(), *VARIABLES])}")
         else:
             found[name] = _from_text(name, text)
     return found, problems
 
 
+def _variables() -> list[str]:
+    return [PREFIX + name.upper() for name in Settings.model_fields]
+
+
 def _is_not_a_setting(variable: str, text: str) -> bool:
-    """Kubernetes puts MUELLE_PORT=tcp://… and kin beside a service called "muelle"; tests have variables of their own."""
-    return bool(_NOT_SETTINGS.fullmatch(variable)) or (variable == "MUELLE_PORT" and text.startswith("tcp://"))
+    """Kubernetes tells each container where services are: beside one called "muelle" or "muelle-postgres" there are
+    MUELLE_PORT=tcp://… and MUELLE_POSTGRES_SERVICE_HOST. Tests have variables of their own."""
+    if variable in VARIABLES or _FOR_TESTS.fullmatch(variable):
+        return True
+    is_port = variable.endswith("_PORT") and text.startswith(("tcp://", "udp://", "sctp://"))
+    return is_port or bool(_FROM_KUBERNETES.fullmatch(variable))
 
 
 def _from_text(name: str, text: str) -> Any:
@@ -224,27 +356,34 @@ def _from_text(name: str, text: str) -> Any:
 
 
 def _read_file(path: Path, *, must_exist: bool) -> tuple[dict[str, Any], list[str]]:
-    if not path.exists():
-        return {}, [f"The settings file {path} does not exist."] if must_exist else []
     try:
         found = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}, [f"The settings file {path} does not exist."] if must_exist else []
+    except NotADirectoryError:  # the home is none; that is told where it is needed
+        return {}, []
+    except OSError as error:
+        return {}, [f"The settings file {path} cannot be read: {error.strerror}."]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         return {}, [f"The settings file {path} cannot be read: {error}."]
     unknown = [name for name in found if name not in Settings.model_fields]
-    return found, [f"{name} in {path} is not a setting.{_did_you_mean(name, '', str)}" for name in unknown]
+    names = list(Settings.model_fields)
+    return found, [f"{name} in {path} is not a setting.{_did_you_mean(name.lower(), names)}" for name in unknown]
 
 
-def _did_you_mean(name: str, prefix: str, case: Any) -> str:
-    close = difflib.get_close_matches(name, list(Settings.model_fields), n=1)
-    return f" Did you mean {prefix}{case(close[0])}?" if close else ""
+def _did_you_mean(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f" Did you mean {close[0]}?" if close else ""
 
 
-def _complaint(item: Any) -> str:
+def _complaint(item: ErrorDetails, from_environment: frozenset[str], file: Path) -> str:
     """A setting's name, what is wrong with it, and what is allowed; never its value, which may be a secret."""
+    allowed = item["msg"].removeprefix("Value error, ")
     if not item["loc"]:
-        return str(item["msg"]).removeprefix("Value error, ")
-    name = PREFIX + ".".join(str(part) for part in item["loc"]).upper()
-    allowed = str(item["msg"]).removeprefix("Value error, ")
+        return f"{allowed[0].upper()}{allowed[1:]}."
+    first, *inner = (str(part) for part in item["loc"])
+    where = "".join(f".{part}" for part in inner)
+    name = f"{PREFIX}{first.upper()}{where}" if first in from_environment else f"{first}{where} in {file}"
     return f"{name}: {allowed[0].lower()}{allowed[1:]}."
 
 
@@ -253,14 +392,30 @@ def documentation() -> str:
     lines = [
         "# Settings",
         "",
-        "Made by `make docs`. Each is a variable, or without `MUELLE_` and in lower case a line of `muelle.toml` in the "
-        "home (another file: `MUELLE_CONFIG`). Lists are comma-separated in a variable, objects are JSON.",
+        "Made by `make docs`. Each is a variable, or without `MUELLE_` and in lower case a line of `muelle.toml` in",
+        f"the home (another file: `{FILE_VARIABLE}`). A variable wins over the file. In a variable, lists are",
+        "comma-separated and objects are JSON.",
         "",
-        "| Setting | Default | What it does |",
-        "|---|---|---|",
+        "| Setting | Default | Allowed | What it does |",
+        "|---|---|---|---|",
     ]
     for name, field in Settings.model_fields.items():
         default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
         shown = "" if default in ("", None, [], {}) else f"`{default}`"
-        lines.append(f"| `{PREFIX}{name.upper()}` | {shown} | {field.description} |")
+        lines.append(f"| `{PREFIX}{name.upper()}` | {shown} | {_allowed(field)} | {field.description} |")
+    lines += ["", "Variables that are no settings:", "", "| Variable | What it does |", "|---|---|"]
+    lines += [f"| `{name}` | {what} |" for name, what in VARIABLES.items()]
     return "\n".join(lines) + "\n"
+
+
+def _allowed(field: FieldInfo) -> str:
+    kind = field.annotation
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return ", ".join(f"`{value}`" for value in kind)
+    bounds = {name: value for limit in field.metadata for name in ("ge", "le") if (value := getattr(limit, name, None))}
+    if bounds:
+        return f"{bounds['ge']} to {bounds['le']}" if "le" in bounds else f"{bounds['ge']} or more"
+    text = str(kind)
+    if "Literal" in text:
+        return ", ".join(f"`{value}`" for value in get_args(kind))
+    return "a list" if "list[" in text else "an object" if "dict[" in text else "text"

@@ -1,34 +1,41 @@
-"""Serves an application on its listeners until it is told to stop, and then stops in good order."""
+"""Serves an application on its listener until it is told to stop, and then stops in good order and in good time."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
+import structlog
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from muelle.kit.errors import Conflict
+from muelle.kit.errors import Conflict, Unavailable
+from muelle.kit.http.problems import problem_response
 
-GRACE_SECONDS = 3
+GRACE_SECONDS = 2
+"""How long running requests have to end, once it is told to stop."""
+LAST_SECONDS = 4.5
+"""When the process ends for certain. What is not done by then stays written down, as it does in a power cut."""
 BACKLOG = 2048
+
+_log = structlog.get_logger("muelle.serving")
 
 
 class PortTaken(Conflict):
     """Nobody can listen on {host}:{port}: {reason}."""
 
-    hint = "Stop what listens there, or set MUELLE_PORT."
+    hint = "Stop what listens there, or set MUELLE_PORT to another port (MUELLE_HOST to another address)."
 
 
-class _Server(uvicorn.Server):
-    """Signals are for the whole program, not for one of its listeners."""
+class Stopping(Unavailable):
+    """Muelle is being stopped, and the request did not come to its end in time."""
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    hint = "Send it again in a moment, with the same Idempotency-Key if it has one."
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -39,34 +46,97 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listener.bind((host, port))
         listener.listen(BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for a host name that can be none
         listener.close()
-        raise PortTaken(host=host, port=port, reason=error.strerror or str(error)) from error
+        raise PortTaken(host=host, port=port, reason=getattr(error, "strerror", "") or str(error)) from error
     listener.setblocking(False)
     return listener
 
 
-async def serve(app: ASGIApp, listener: socket.socket, trusted_proxies: list[str], on_ready: Callable[[], None]) -> None:
-    """Answers until SIGINT or SIGTERM; then lets running requests end, for a moment."""
+class Stop:
+    """Whether it was told to stop, by SIGINT or SIGTERM, from the moment on when this is made."""
+
+    def __init__(self) -> None:
+        self._told = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._tell)
+
+    def __bool__(self) -> bool:
+        return self._told.is_set()
+
+    async def wait(self) -> None:
+        await self._told.wait()
+
+    def _tell(self) -> None:
+        if not self._told.is_set():
+            self._told.set()
+            last = threading.Timer(LAST_SECONDS, _end_now)
+            last.daemon = True
+            last.start()
+
+
+def _end_now() -> None:
+    _log.warning("ended before everything came to rest; what is not done is written down")
+    os._exit(0)
+
+
+async def serve(
+    app: ASGIApp, listener: socket.socket, trusted_proxies: Sequence[str], stop: Stop, on_ready: Callable[[], None]
+) -> None:
+    """Answers until it is told to stop; then lets running requests end, for a moment."""
     config = uvicorn.Config(
-        app,
+        _Interrupted(app),
         lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
         proxy_headers=bool(trusted_proxies),
-        forwarded_allow_ips=trusted_proxies or None,
+        forwarded_allow_ips=list(trusted_proxies) or None,
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_keep_alive=30,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    server = _Server(config)
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
+    server = _Server(config, on_ready)
     answering = asyncio.create_task(server.serve(sockets=[listener]))
-    on_ready()
-    await asyncio.wait([answering, asyncio.ensure_future(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
+    told = asyncio.create_task(stop.wait())
+    await asyncio.wait([answering, told], return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
     server.should_exit = True
     await answering
+
+
+class _Interrupted:
+    """Gives an answer to a request that is cancelled because the time that it had to end is over."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def note(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        except asyncio.CancelledError:
+            if scope["type"] == "http" and not started:
+                await problem_response(Stopping(), scope["path"])(scope, receive, send)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are for the whole program, not for one of its listeners."""
+        yield

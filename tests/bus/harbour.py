@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from sqlalchemy import Column, Integer, MetaData, String, Table, select
+from tests.waiting import eventually
 
 from muelle.kit.bus import Bus, Consumer, Envelope, Fact, Inbox, Origin, Outbox, Subscription
 from muelle.kit.bus.facts import Taker
@@ -21,9 +22,8 @@ from muelle.kit.clock import Clock
 from muelle.kit.db import Database, Transaction, open_database
 from muelle.kit.db.migrations import Line, migrate
 from muelle.kit.ids import new_id, new_id_at
-from tests.waiting import eventually
 
-STEP = '''
+STEP = """
 import sqlalchemy as sa
 from alembic import op
 
@@ -42,7 +42,7 @@ def upgrade() -> None:
     op.create_table(
         "cargo", sa.Column("ship", sa.String(100), primary_key=True), sa.Column("tons", sa.Integer, nullable=False)
     )
-'''
+"""
 
 rooms = MetaData()
 log = Table(

@@ -8,7 +8,6 @@ nothing was cut off there notes the head's hash elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -73,48 +72,72 @@ def hash_entry(before: str, entry: Entry) -> str:
     )
 
 
-async def verify(entries: AsyncIterator[Entry], head: Head, expected_hash: str = "") -> Verdict:
-    """Re-computes everything from the first entry on and names the first one that does not fit.
+class Walk:
+    """Re-computes everything from the first entry on and finds the first one that does not fit.
 
     `expected_hash` is a head that somebody noted earlier: it has to be in the chain.
     """
-    before, count, met = GENESIS, 0, not expected_hash
-    erased: dict[str, int] = {}
-    deleted: set[str] = set()
-    async for entry in entries:
-        broken = _broken(entry, count + 1, before)
+
+    def __init__(self, expected_hash: str = "") -> None:
+        self.count = 0
+        self.broken = ""
+        self._expected = expected_hash
+        self._met = expected_hash in ("", GENESIS)
+        self._before = GENESIS
+        self._erased: dict[str, int] = {}
+        self._deleted: set[str] = set()
+
+    def step(self, entry: Entry) -> None:
+        """Takes the next entry; `broken` then says whether it fits."""
+        broken = _broken(entry, self.count + 1, self._before)
         if broken:
-            return Verdict(count, head, f"entry {entry.seq}: {broken}")
+            self.broken = f"entry {entry.seq}: {broken}"
+            return
         if entry.details is None:
-            erased.setdefault(entry.subject, entry.seq)
+            self._erased.setdefault(entry.subject, entry.seq)
         if entry.type == ERASED_BY:
-            deleted.add(entry.subject)
-        met = met or entry.hash == expected_hash
-        before, count = entry.hash, count + 1
-    if (count, before) != (head.seq, head.hash):
-        return Verdict(count, head, f"the head says {head.seq} entries, there are {count}, or its hash is another")
-    if not met:
-        return Verdict(count, head, "no entry has the hash that was expected: the chain was cut off or made anew")
-    missing = [seq for subject, seq in erased.items() if subject not in deleted]
-    if missing:
-        return Verdict(count, head, f"entry {min(missing)}: its details are gone, though the account was not deleted")
-    return Verdict(count, head)
+            self._deleted.add(entry.subject)
+        self._met = self._met or entry.hash == self._expected
+        self._before, self.count = entry.hash, self.count + 1
+
+    def end(self, head: Head | None) -> Verdict:
+        """There are no more entries: does that fit, too?"""
+        return Verdict(self.count, head or Head(0, ""), self.broken or self._broken_end(head))
+
+    def _broken_end(self, head: Head | None) -> str:
+        if head is None:
+            return "the head is gone"
+        if (self.count, self._before) != (head.seq, head.hash):
+            return f"the head says {head.seq} entries, there are {self.count}, or its hash is another"
+        if not self._met:
+            return "no entry has the hash that was expected: the chain was cut off or made anew"
+        missing = [seq for subject, seq in self._erased.items() if subject not in self._deleted]
+        if missing:
+            return f"entry {min(missing)}: its details are gone, though the account was not deleted"
+        return ""
 
 
 def _broken(entry: Entry, expected_seq: int, before: str) -> str:
-    if entry.seq != expected_seq:
+    if entry.seq < expected_seq:
+        return "it has no place in the chain"
+    if entry.seq > expected_seq:
         return f"entry {expected_seq} is missing before it"
-    if entry.details is not None and entry.details_hash != hash_details(entry.salt or "", entry.details):
-        return "its details were changed"
     if entry.hash != hash_entry(before, entry):
         return "it was changed"
+    if entry.details is None:
+        return "" if entry.salt is None else "its details were changed"
+    if entry.salt is None or entry.details_hash != hash_details(entry.salt, entry.details):
+        return "its details were changed"
     return ""
 
 
 def _digest(*parts: str) -> str:
-    """Each part with its length, so that no two lists of parts read the same."""
+    """Each part with its length, so that no two lists of parts read the same.
+
+    Bytes that are no UTF-8 (somebody changed them) count as what they are.
+    """
     digest = sha256()
     for part in parts:
-        encoded = part.encode()
+        encoded = part.encode(errors="surrogateescape")
         digest.update(len(encoded).to_bytes(8, "big") + encoded)
     return digest.hexdigest()

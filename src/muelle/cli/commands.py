@@ -1,4 +1,5 @@
 """What there is to type. The work is in the modules beside this one, loaded when their command is used."""
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -26,6 +27,7 @@ cli.add_typer(audit, name="audit")
 cli.add_typer(keys, name="keys")
 cli.add_typer(bus, name="bus")
 
+LONGEST_DAYS = 3650
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Server = Annotated[str, typer.Option("--server", help="Where Muelle listens.", envvar="MUELLE_SERVER")]
 
@@ -88,7 +90,7 @@ def admin_create(
 @config.command("show")
 def config_show(as_json: AsJson = False) -> None:
     """The settings in force, and where each comes from. Secrets are not shown."""
-    from muelle.cli.upkeep import show_settings
+    from muelle.cli.settings import show_settings
 
     show_settings(as_json=as_json)
 
@@ -103,7 +105,7 @@ def config_docs() -> None:
 
 @audit.command("verify")
 def audit_verify(
-    expect: Annotated[str, typer.Option(help="The head's hash as you noted it earlier: it has to be in the chain.")] = "",
+    expect: Annotated[str, typer.Option(help="The head's hash as you noted it: it has to be in the chain.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Re-computes the whole audit chain; names the first entry that was changed, and then ends with exit code 1."""
@@ -122,9 +124,9 @@ def bus_deliveries(as_json: AsJson = False) -> None:
 
 @bus.command("redrive")
 def bus_redrive(
-    room: str,
+    room: Annotated[str, typer.Argument(help="Whose consumer it is, such as audit.")],
     consumer: Annotated[str, typer.Argument(help="Such as audit.record; `all` for all dead ones of the room.")],
-    event_id: Annotated[str, typer.Argument()] = "",
+    event_id: Annotated[str, typer.Argument(help="Which fact, by the id that `muelle bus deliveries` shows.")] = "",
 ) -> None:
     """Tries a dead delivery again, with all attempts ahead of it."""
     from muelle.cli.upkeep import redrive
@@ -179,9 +181,9 @@ def keys_list(as_json: AsJson = False) -> None:
 
 @keys.command("create")
 def keys_create(
-    name: str,
+    name: Annotated[str, typer.Argument(help="What to call it, such as what it is for.")],
     scope: Annotated[list[str], typer.Option(help="What it may do; several times for several.")] = ["*"],  # noqa: B006
-    days: Annotated[int, typer.Option(min=0, help="After how many days it expires; 0: never.")] = 365,
+    days: Annotated[int, typer.Option(min=0, max=LONGEST_DAYS, help="After how many days it expires; 0: never.")] = 365,
     as_json: AsJson = False,
 ) -> None:
     """Makes an API key and prints it, once."""
@@ -196,5 +198,3 @@ def keys_revoke(key: Annotated[str, typer.Argument(help="Its id, or how it begin
     from muelle.cli.remote import revoke_key
 
     revoke_key(key)
-
-

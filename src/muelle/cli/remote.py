@@ -1,123 +1,73 @@
-"""Commands that talk to a server, as the person who logged in."""
+"""Commands that talk to a server, as the person who logged in, or with an API key."""
 
 from __future__ import annotations
 
 import getpass
 import json
-import os
 import sys
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import httpx
-
 from muelle import config
-from muelle.kit.errors import Denied, Invalid, Missing, Unavailable, Unrecognised
+from muelle.cli import session
+from muelle.cli.client import ApiKeyInForce, Client, ServerRefused, ServerSilent, address, request
+from muelle.kit.errors import Invalid, Missing
 
-SECONDS = 15
-EARLY_SECONDS = 30
-
-
-class NotLoggedIn(Unrecognised):
-    """You are not logged in."""
-
-    hint = "muelle login YOU@EXAMPLE.COM"
+CODE_NEEDED = "second_factor_needed"
 
 
-class ServerSilent(Unavailable):
-    """Nothing answers at {server}."""
+class NoTerminal(Invalid):
+    """There is no terminal to ask for the {what}."""
 
-    hint = "Start it with `muelle up`, or say where it is with --server."
-
-
-class ServerRefused(Denied):
-    """{detail}"""
-
-    hint = "{next_step}"
+    hint = "{instead}"
 
 
 class NoSuchKeyHere(Missing):
     """None of your keys is, or begins with, "{key}"."""
 
-
-class NoPassword(Invalid):
-    """There is no terminal to ask for the password."""
-
-    hint = "Pipe it in with --password-stdin."
+    hint = "`muelle keys list` shows them."
 
 
-@dataclass(frozen=True)
-class Remembered:
-    server: str
-    access_token: str
-    refresh_token: str
-    good_until: float
+class SeveralKeys(Invalid):
+    """Several of your keys begin with "{key}"."""
 
-
-class Client:
-    """Requests to a server; refreshes the session by itself."""
-
-    def __init__(self, remembered: Remembered) -> None:
-        self._remembered = remembered
-
-    @classmethod
-    def here(cls) -> Client:
-        key = os.environ.get("MUELLE_API_KEY")
-        if key:
-            server = os.environ.get("MUELLE_SERVER") or default_server()
-            return cls(Remembered(server, key, "", float("inf")))
-        try:
-            return cls(Remembered(**json.loads(_file().read_text("utf-8"))))
-        except (OSError, ValueError, TypeError):
-            raise NotLoggedIn from None
-
-    def ask(self, method: str, path: str, body: object = None) -> Any:
-        if self._remembered.good_until < datetime.now(UTC).timestamp() + EARLY_SECONDS:
-            self._refresh()
-        return request(self._remembered.server, method, path, body, self._remembered.access_token)
-
-    def _refresh(self) -> None:
-        tokens = request(
-            self._remembered.server, "POST", "/auth/refresh", {"refresh_token": self._remembered.refresh_token}
-        )
-        self._remembered = remember(self._remembered.server, tokens)
-
-
-def request(server: str, method: str, path: str, body: object = None, token: str = "") -> Any:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        answer = httpx.request(method, f"{server}/api/v1{path}", json=body, headers=headers, timeout=SECONDS)
-    except (httpx.HTTPError, httpx.InvalidURL):
-        raise ServerSilent(server=server) from None
-    if answer.status_code >= 400:
-        raise _refusal(answer)
-    return answer.json() if answer.content else None
+    hint = "Give more of it; `muelle keys list` shows them."
 
 
 def log_in(email: str, server: str, *, password_stdin: bool, code: str) -> None:
-    server = (server or default_server()).rstrip("/")
-    email = email or input("E-mail: ")
-    password = sys.stdin.readline().rstrip("\n") if password_stdin else _ask("Password: ")
+    server = address(server or default_server())
+    if not email:
+        email = _ask("E-mail", "Give the address: muelle login YOU@EXAMPLE.COM.", secret=False)
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = _ask("Password", "Pipe it in with --password-stdin.")
     body = {"email": email, "password": password}
     try:
         tokens = request(server, "POST", "/auth/login", body | ({"code": code} if code else {}))
     except ServerRefused as refused:
-        if refused.facts["refusal"] != "second_factor_needed" or password_stdin:
+        if refused.refusal != CODE_NEEDED:
             raise
-        tokens = request(server, "POST", "/auth/login", body | {"code": _ask("Code: ")})
-    remember(server, tokens)
+        code = _ask("Code", "Give it with --code: six digits from the authenticator, or a recovery code.")
+        tokens = request(server, "POST", "/auth/login", body | {"code": code})
+    session.remember(server, tokens)
     print(f"Logged in at {server} as {tokens['account']['email']} ({tokens['account']['role']}).")
 
 
 def log_out() -> None:
-    client = Client.here()
+    """Forgets the session here in any case; says where the server could not be told."""
+    if session.key_in_force():
+        raise ApiKeyInForce
+    client = Client.logged_in()
     try:
         client.ask("POST", "/auth/logout")
+    except ServerSilent as silent:
+        session.forget()
+        print(f"Logged out here. {silent.message} So it could not be told: there the session expires.", file=sys.stderr)
+        return
     except ServerRefused:
         print("The session was over already.", file=sys.stderr)
-    _file().unlink(missing_ok=True)
+    session.forget()
     print("Logged out.")
 
 
@@ -157,45 +107,28 @@ def make_key(name: str, scopes: list[str], days: int, *, as_json: bool) -> None:
 
 
 def revoke_key(text: str) -> None:
+    """By id, by how it begins, or by the whole key itself."""
     client = Client.here()
     begins = text.rstrip("…")
-    matching = [key for key in client.ask("GET", "/me/keys") if key["id"] == text or key["prefix"].startswith(begins)]
-    if len(matching) != 1 or not begins:
-        raise NoSuchKeyHere(key=text)
-    client.ask("DELETE", f"/me/keys/{matching[0]['id']}")
-    print(f"Revoked {matching[0]['prefix']}… ({matching[0]['name']}).")
+    keys = client.ask("GET", "/me/keys")
+    found = [key for key in keys if key["id"] == text or key["prefix"].startswith(begins) or _is(text, key)]
+    if not found or not begins:
+        raise NoSuchKeyHere(key=text[:20])
+    if len(found) > 1:
+        raise SeveralKeys(key=begins)
+    client.ask("DELETE", f"/me/keys/{found[0]['id']}")
+    print(f"Revoked {found[0]['prefix']}… ({found[0]['name']}).")
 
 
 def default_server() -> str:
     return config.load().url
 
 
-def remember(server: str, tokens: dict[str, Any]) -> Remembered:
-    good_until = datetime.now(UTC).timestamp() + tokens["expires_in"]
-    remembered = Remembered(server, tokens["access_token"], tokens["refresh_token"], good_until)
-    file = _file()
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file.touch(mode=0o600)
-    file.write_text(json.dumps(asdict(remembered)), "utf-8")
-    return remembered
+def _is(text: str, key: dict[str, Any]) -> bool:
+    return text.startswith(f"{key['prefix']}_")
 
 
-def _file() -> Path:
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(base) / "muelle" / "session.json"
-
-
-def _ask(prompt: str) -> str:
+def _ask(what: str, instead: str, *, secret: bool = True) -> str:
     if not sys.stdin.isatty():
-        raise NoPassword
-    return getpass.getpass(prompt)
-
-
-def _refusal(answer: httpx.Response) -> ServerRefused:
-    try:
-        problem = answer.json()
-        errors = "; ".join(f"{item['field']}: {item['message']}" for item in problem.get("errors") or [])
-        detail = " ".join(part for part in (problem["detail"], errors) if part)
-        return ServerRefused(detail=detail, next_step=problem.get("hint") or "", refusal=problem["code"])
-    except (ValueError, KeyError, TypeError):
-        return ServerRefused(detail=f"The server answered {answer.status_code}.", next_step="", refusal="")
+        raise NoTerminal(what=what.lower(), instead=instead)
+    return getpass.getpass(f"{what}: ") if secret else input(f"{what}: ").strip()

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
+import socket
 from collections.abc import Sequence
 
+import structlog
 import uvloop
 
-from muelle import config, serving
-from muelle.app import ROOMS, Application, NoSuchRoom, Parts, SharedPartsMissing
+from muelle import __version__, config, serving
+from muelle.app import ROOMS, Application, NoSuchRoom, SharedPartsMissing
+from muelle.cli.opening import opened
 from muelle.config import Settings
 from muelle.engines import found
 from muelle.identity.accounts import FirstLogIn
 from muelle.kit import logs
-from muelle.kit.home import HomeLock, Holder
+from muelle.kit.home import Holder, HomeLock
+
+REST_SECONDS = 2.0
+"""How long everything has to come to rest, after the last request has ended."""
+
+_log = structlog.get_logger("muelle")
 
 
 def run_up() -> None:
     settings = config.load()
-    lock = HomeLock(settings.home)
-    lock.take(Holder("muelle up", os.getpid(), settings.url))
-    try:
-        _run(settings, ROOMS)
-    finally:
-        lock.let_go()
+    _run(settings, ROOMS, Holder("muelle up", os.getpid(), settings.local_url), locked=ROOMS)
 
 
 def run_serve(rooms: Sequence[str]) -> None:
     settings = config.load()
+    rooms = tuple(dict.fromkeys(rooms))
     check_split(settings, rooms)
-    _run(settings, rooms)
+    replicas_may_join = bool(settings.database_url.get_secret_value())
+    holder = Holder(f"muelle serve {' '.join(rooms)}", os.getpid(), settings.local_url)
+    _run(settings, rooms, holder, locked=() if replicas_may_join else rooms)
 
 
 def check_split(settings: Settings, rooms: Sequence[str]) -> None:
@@ -42,45 +47,77 @@ def check_split(settings: Settings, rooms: Sequence[str]) -> None:
     if set(rooms) == set(ROOMS):
         return
     if not settings.rabbit_url.get_secret_value():
-        raise SharedPartsMissing(setting="MUELLE_RABBIT_URL", why="The rooms tell each other what happened over RabbitMQ.")
+        why = "The rooms tell each other what happened over RabbitMQ."
+        raise SharedPartsMissing(setting="MUELLE_RABBIT_URL", why=why)
     if not settings.secret_key.get_secret_value():
         raise SharedPartsMissing(setting="MUELLE_SECRET_KEY", why="All processes have to have the same one.")
     if "identity" not in rooms and not settings.identity_url:
         raise SharedPartsMissing(setting="MUELLE_IDENTITY_URL", why="It asks the identity room who a caller is.")
 
 
-def _run(settings: Settings, rooms: Sequence[str]) -> None:
+def _run(settings: Settings, rooms: Sequence[str], holder: Holder, *, locked: Sequence[str]) -> None:
     logs.set_up(settings.log_level, settings.log_format)
-    listener = serving.bind(settings.host, settings.port)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, rooms, listener))
-
-
-async def _serve(settings: Settings, rooms: Sequence[str], listener) -> None:  # type: ignore[no-untyped-def]
-    application = Application(Parts(settings), rooms)
+    lock = HomeLock(settings.home, locked)
+    lock.take(holder)
     try:
-        first = await application.start()
-        engine = await found.best()
-        await serving.serve(
-            application.asgi,
-            listener,
-            settings.trusted_proxies,
-            lambda: print(greeting(settings, rooms, engine, first), file=sys.stdout, flush=True),
-        )
+        listener = serving.bind(settings.host, settings.port)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, rooms, listener))
     finally:
-        await application.stop()
+        lock.let_go()
+
+
+async def _serve(settings: Settings, rooms: Sequence[str], listener: socket.socket) -> None:
+    stop = serving.Stop()
+    looking = asyncio.create_task(found.best())
+    application = await opened(settings, rooms)
+    try:
+        first = await _start(application, stop)
+        if stop:
+            return
+        engine = await looking
+
+        def ready() -> None:
+            _log.info("started", version=__version__, rooms=list(rooms), url=settings.url, pid=os.getpid())
+            print(greeting(settings, rooms, engine, first), flush=True)
+
+        await serving.serve(application.asgi, listener, settings.trusted_proxies, stop, ready)
+    finally:
+        await _rest(application)
+    _log.info("stopped", pid=os.getpid())
+
+
+async def _start(application: Application, stop: serving.Stop) -> FirstLogIn | None:
+    """Starts it, unless it is told to stop meanwhile."""
+    starting = asyncio.create_task(application.start())
+    told = asyncio.create_task(stop.wait())
+    await asyncio.wait([starting, told], return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if stop and not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return None
+    return await starting
+
+
+async def _rest(application: Application) -> None:
+    try:
+        async with asyncio.timeout(REST_SECONDS):
+            await application.stop()
+    except TimeoutError:
+        _log.warning("not everything came to rest in time; what is not done is written down")
 
 
 def greeting(settings: Settings, rooms: Sequence[str], engine: found.Found, first: FirstLogIn | None) -> str:
     """What a person needs to know now: where it listens, what it stands on, how to get in, what to do next."""
-    database = "PostgreSQL" if settings.database_url.get_secret_value() else f"SQLite, a file per room in {settings.home}"
-    bus = "RabbitMQ" if settings.rabbit_url.get_secret_value() else "in process"
+    files = f"SQLite, a file per room in {settings.home}"
     rows = [
-        ("Listening", f"{settings.url}  (main; API docs at /docs)"),
+        ("Listening", f"{settings.local_url}  (main; API docs at /docs)"),
+        *([("Public", settings.url)] if settings.public_url else []),
         ("Rooms", ", ".join(rooms)),
         ("Engine", f"{engine.detail}  (found; running workloads is not built yet)"),
-        ("Database", database),
-        ("Facts", bus),
+        ("Database", "PostgreSQL" if settings.database_url.get_secret_value() else files),
+        ("Facts", "RabbitMQ" if settings.rabbit_url.get_secret_value() else "in process"),
         ("Data", str(settings.home)),
         ("Profile", settings.profile.value),
     ]
@@ -92,15 +129,15 @@ def greeting(settings: Settings, rooms: Sequence[str], engine: found.Found, firs
             f"      password  {first.password}",
             "",
         ]
-    lines += ["  Next:", *(f"      {step}" for step in _next_steps(settings, first)), ""]
+    lines += ["  Next:", *(f"      {step}" for step in _next_steps(settings, rooms, first)), ""]
     return "\n".join(lines)
 
 
-def _next_steps(settings: Settings, first: FirstLogIn | None) -> list[str]:
+def _next_steps(settings: Settings, rooms: Sequence[str], first: FirstLogIn | None) -> list[str]:
     email = first.email if first else "YOU@EXAMPLE.COM"
+    log_in = [f"muelle login {email} --server {settings.url}", "muelle whoami"] if "identity" in rooms else []
     return [
-        f"muelle login {email} --server {settings.url}",
-        "muelle whoami",
+        *log_in,
         "muelle doctor        what works here, and what does not",
         "Ctrl-C               ends it",
     ]

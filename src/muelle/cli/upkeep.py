@@ -3,60 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
-import os
-import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
 
-from pydantic import SecretStr
+from pydantic import Field, TypeAdapter, ValidationError
 
 from muelle import config
-from muelle.app import Application, Parts
-from muelle.config import Settings
+from muelle.app import ROOMS, Application, NoSuchRoom
+from muelle.cli.opening import at_the_desk, opened
 from muelle.kit import logs
 from muelle.kit.bus import Origin, origin
 from muelle.kit.errors import Invalid
-from muelle.kit.http.values import LONGEST_EMAIL
+from muelle.kit.hosts import user_here
+from muelle.kit.http import EmailText, PlainText
+
+MOST_REDRIVEN = 10_000
 
 Answer = TypeVar("Answer")
 
 
 class NotAnEmail(Invalid):
-    """"{email}" is not an e-mail address."""
+    """That is not an e-mail address: {email}."""
+
+
+class NotAName(Invalid):
+    """A name is one line of 1 to 200 characters."""
 
 
 class NothingToRedrive(Invalid):
     """Say which event, or `all`."""
 
-
-@asynccontextmanager
-async def at_the_desk(settings: Settings) -> AsyncIterator[Application]:
-    """The application without its loops: what it has to tell others is relayed by the server, or at its next start."""
-    application = Application(Parts(settings))
-    try:
-        await application.migrate()
-        yield application
-    finally:
-        await application.stop()
-
-
-def _work(do: Callable[[Application], Awaitable[Answer]]) -> Answer:
-    async def work() -> Answer:
-        origin.set(Origin(actor=f"command line ({getpass.getuser()})"[:100]))
-        async with at_the_desk(config.load()) as application:
-            return await do(application)
-
-    logs.quiet()
-    return asyncio.run(work())
+    hint = "`muelle bus deliveries` lists them."
 
 
 def migrate_all() -> None:
     async def work() -> None:
-        application = Application(Parts(config.load()))
+        application = await opened(config.load())
         try:
             steps = await application.migrate()
         finally:
@@ -71,22 +55,22 @@ def migrate_all() -> None:
 
 
 def create_administrator(email: str, name: str) -> None:
-    email = email.strip().lower()
-    if len(email) > LONGEST_EMAIL or not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
-        raise NotAnEmail(email=email)
+    email = _checked(EmailText, email, NotAnEmail(email=email))
+    name = _checked(Annotated[PlainText, Field(min_length=1, max_length=200)], name, NotAName())
     password = secrets.token_urlsafe(15)
-    _work(lambda application: application.identity.accounts.make_administrator(email, password, name))
+    _work(lambda application: application.identity.accounts.make_administrator(email, password, name), "identity")
     print(f"Administrator {email}\nPassword, shown only this once: {password}")
 
 
 def verify_audit(expect: str, *, as_json: bool) -> int:
-    verdict = _work(lambda application: application.audit.verify(expect))
+    verdict = _work(lambda application: application.audit.verify(expect), "audit", there=True)
+    head = verdict.head.hash
     if as_json:
-        found = {"whole": verdict.whole, "entries": verdict.entries, "broken": verdict.broken, "head": verdict.head.hash}
+        found = {"whole": verdict.whole, "entries": verdict.entries, "broken": verdict.broken, "head": head}
         print(json.dumps(found))
     elif verdict.whole:
         print(f"The audit log is whole: {verdict.entries} entries.")
-        print(f"Head: {verdict.head.hash}  (note it elsewhere: it vouches for everything before it)")
+        print(f"Head: {head}  (note it elsewhere: it vouches for everything before it)")
     else:
         print(f"The audit log was changed: {verdict.broken}.")
     return 0 if verdict.whole else 1
@@ -108,7 +92,7 @@ def list_deliveries(*, as_json: bool) -> None:
             for row in await room.furniture.inbox.set_aside()
         ]
 
-    found = _work(find)
+    found = _work(find, *ROOMS, there=True)
     if as_json:
         print(json.dumps(found))
         return
@@ -119,35 +103,36 @@ def list_deliveries(*, as_json: bool) -> None:
 
 
 def redrive(room: str, consumer: str, event_id: str) -> None:
+    if room not in ROOMS:
+        raise NoSuchRoom(name=room, rooms=", ".join(ROOMS))
     if consumer != "all" and not event_id:
         raise NothingToRedrive
 
     async def again(application: Application) -> int:
-        inboxes = {r.name: r.furniture.inbox for r in application.rooms}
-        if room not in inboxes:
-            raise Invalid
+        (inbox,) = (room.furniture.inbox for room in application.rooms)
         if consumer != "all":
-            await inboxes[room].redrive(consumer, event_id)
+            await inbox.redrive(consumer, event_id)
             return 1
-        dead = await inboxes[room].set_aside("dead", limit=10_000)
+        dead = await inbox.set_aside("dead", limit=MOST_REDRIVEN)
         for row in dead:
-            await inboxes[room].redrive(row.consumer, row.event_id)
+            await inbox.redrive(row.consumer, row.event_id)
         return len(dead)
 
-    print(f"{_work(again)} to be tried again.")
+    print(f"{_work(again, room, there=True)} to be tried again.")
 
 
-def show_settings(*, as_json: bool) -> None:
-    settings = config.load()
-    from_environment = {name.removeprefix(config.PREFIX).lower() for name in os.environ if name.startswith(config.PREFIX)}
-    rows = {}
-    for name in Settings.model_fields:
-        value = getattr(settings, name)
-        shown = ("(set)" if value.get_secret_value() else "") if isinstance(value, SecretStr) else value
-        source = "environment" if name in from_environment else "file" if name in settings.model_fields_set else "default"
-        rows[name] = (shown, source)
-    if as_json:
-        print(json.dumps({name: {"value": value, "from": source} for name, (value, source) in rows.items()}, default=str))
-        return
-    for name, (value, source) in rows.items():
-        print(f"{name:<24} {source:<12} {value}")
+def _work(do: Callable[[Application], Awaitable[Answer]], *rooms: str, there: bool = False) -> Answer:
+    async def work() -> Answer:
+        origin.set(Origin(actor=f"command line ({user_here()})"[:100]))
+        async with at_the_desk(config.load(), *rooms, there=there) as application:
+            return await do(application)
+
+    logs.quiet()
+    return asyncio.run(work())
+
+
+def _checked(kind: Any, text: str, otherwise: Invalid) -> str:
+    try:
+        return str(TypeAdapter(kind).validate_python(text))
+    except ValidationError:
+        raise otherwise from None

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import httpx
 
+from muelle.kit.hosts import user_here
+
 DEFAULT_SOCKET = "/var/run/docker.sock"
 SECONDS = 1.5
 
@@ -20,19 +22,28 @@ class Found:
 
 
 async def docker() -> Found:
-    address = os.environ.get("DOCKER_HOST", f"unix://{DEFAULT_SOCKET}")
+    address = os.environ.get("DOCKER_HOST") or f"unix://{DEFAULT_SOCKET}"
     if not address.startswith("unix://"):
         return Found("docker", False, f"at {address}: only a local socket is looked at")
     path = address.removeprefix("unix://")
-    if not os.path.exists(path):
-        return Found("docker", False, f"no engine at {path}")
+    if hindrance := _hindrance(path):
+        return Found("docker", False, hindrance)
     try:
         transport = httpx.AsyncHTTPTransport(uds=path)
         async with httpx.AsyncClient(transport=transport, timeout=SECONDS, base_url="http://docker") as client:
             version = (await client.get("/version")).json()["Version"]
-    except (httpx.HTTPError, ValueError, KeyError) as error:
-        return Found("docker", False, f"at {path}: {type(error).__name__}")
+    except httpx.HTTPError as error:
+        return Found("docker", False, f"{path} does not answer ({type(error).__name__})")
+    except (ValueError, KeyError, TypeError):
+        return Found("docker", False, f"what answers at {path} is no Docker engine")
     return Found("docker", True, f"Docker {version} at {path}")
+
+
+def _hindrance(path: str) -> str:
+    """What is in the way of even asking."""
+    if not os.path.exists(path):
+        return f"no engine at {path}"
+    return "" if os.access(path, os.R_OK | os.W_OK) else f"{path} may not be opened by {user_here()}"
 
 
 def local() -> Found:

@@ -77,10 +77,14 @@ class Letters:
             await self._mailer.send(Mail(row.id, letter.to, letter.subject, letter.text))
         except Exception as error:
             given_up = row.attempts + 1 >= LAST_ATTEMPT
-            _log.warning("letter not sent", kind=row.kind, attempts=row.attempts + 1, given_up=given_up, error=str(error))
+            _log.warning(
+                "letter not sent", kind=row.kind, attempts=row.attempts + 1, given_up=given_up, error=str(error)
+            )
             next_at = self._clock.now() + timedelta(seconds=5 * pause_before_retry(row.attempts + 1))
             async with self._database.transaction() as tx:
-                await tx.run(delete(letters).where(this) if given_up else update(letters).where(this).values(next_at=next_at))
+                await tx.run(
+                    delete(letters).where(this) if given_up else update(letters).where(this).values(next_at=next_at)
+                )
         else:
             async with self._database.transaction() as tx:
                 await tx.run(delete(letters).where(this))

@@ -24,11 +24,11 @@ from muelle.identity.model import (
 )
 from muelle.identity.proof import Proof, accept_proof
 from muelle.identity.second_factor import SecondFactor
-from muelle.identity.tokens import TokenExpired, TokenInvalid
 from muelle.kit.bus import origin
 from muelle.kit.db import Transaction
 from muelle.kit.errors import Unrecognised
 from muelle.kit.http import Caller, Role
+from muelle.kit.http.access import TokenExpired, TokenInvalid
 from muelle.kit.ids import new_id
 
 
@@ -128,9 +128,7 @@ class LogIn:
         account = await store.account_by_email(tx, vouching.email)
         if account is None:
             name = vouching.name or vouching.email.partition("@")[0]
-            account = await self._accounts.open(
-                tx, email=vouching.email, name=name, by=provider, email_verified=True
-            )
+            account = await self._accounts.open(tx, email=vouching.email, name=name, by=provider, email_verified=True)
         else:
             account = await accept_proof(self._core, tx, account, provider)
             await self._core.tell_changed(tx, account)

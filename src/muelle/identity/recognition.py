@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 
 from muelle.identity import store, tokens
 from muelle.identity.model import Account
-from muelle.identity.tokens import Tokens, TokenExpired, TokenInvalid
+from muelle.identity.tokens import Tokens
 from muelle.kit.clock import Clock
 from muelle.kit.db import Database
 from muelle.kit.http import Caller
+from muelle.kit.http.access import TokenExpired, TokenInvalid
 
 REMEMBERED_SECONDS = 2
 REMEMBERED_CREDENTIALS = 10_000

@@ -11,7 +11,6 @@ from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, ColumnElement, Row, delet
 from muelle.identity.model import (
     LARGEST_SESSION_LIST,
     Account,
-    AccountId,
     ApiKey,
     KeyId,
     RoleWhy,
@@ -118,9 +117,7 @@ async def session_with_account(reader: Reading, id: str) -> tuple[Session, Accou
 async def next_generation(tx: Transaction, session: Session, now: datetime, expires_at: datetime) -> bool:
     """False where somebody else has used this generation."""
     same = sessions.c.id == session.id, sessions.c.generation == session.generation
-    change = update(sessions).where(*same).values(
-        generation=session.generation + 1, seen_at=now, expires_at=expires_at
-    )
+    change = update(sessions).where(*same).values(generation=session.generation + 1, seen_at=now, expires_at=expires_at)
     return bool((await tx.run(change)).rowcount)
 
 
@@ -187,9 +184,7 @@ async def use_recovery_code(tx: Transaction, account_id: str, hash: str) -> int 
     return int(await tx.scalar(select(func.count()).select_from(recovery_codes).where(mine)))
 
 
-async def add_one_time_token(
-    tx: Transaction, hash: str, purpose: str, account: Account, expires_at: datetime
-) -> None:
+async def add_one_time_token(tx: Transaction, hash: str, purpose: str, account: Account, expires_at: datetime) -> None:
     """Gives out a token; an earlier one for the same purpose is spent by that."""
     await remove_one_time_tokens(tx, account.id, purpose)
     row = {"token_hash": hash, "purpose": purpose, "account_id": account.id}

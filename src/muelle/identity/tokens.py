@@ -17,7 +17,7 @@ from hashlib import sha256
 import jwt
 
 from muelle.identity.model import AccountId, SessionId
-from muelle.kit.errors import Unrecognised
+from muelle.kit.http.access import TokenExpired, TokenInvalid
 from muelle.kit.vault import Vault
 
 KEY_PREFIX = "mk_"
@@ -26,16 +26,6 @@ _ALGORITHM = "HS256"
 _ISSUER = "muelle"
 _KEY = re.compile(r"mk_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 _REFRESH = re.compile(r"mr_([0-9a-f]{24})_([0-9]{1,9})_([0-9a-f]{64})")
-
-
-class TokenInvalid(Unrecognised):
-    """The token is not valid."""
-
-
-class TokenExpired(Unrecognised):
-    """The token has expired."""
-
-    hint = "Refresh it, or log in again."
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from muelle.identity.accounts import Accounts
 from muelle.identity.browser_log_in import BrowserLogIn
 from muelle.identity.core import Core
 from muelle.identity.keyring import Keyring
-from muelle.identity.log_in import LoggedIn, LogIn
+from muelle.identity.log_in import LogIn
 from muelle.identity.proof import Proof
 from muelle.identity.recovery import Recovery
 from muelle.identity.second_factor import SecondFactor

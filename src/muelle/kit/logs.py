@@ -1,7 +1,8 @@
 """Logs: one line an event, JSON for machines or text for people, and no secret in any of them.
 
-Secrets are struck out of the finished line, whoever wrote it and wherever they stand in it: that catches what a list of
-field names would miss, such as a token in an exception's text.
+Secrets are struck out of everything that goes into a line, whoever wrote it and wherever they stand in it: what a field
+called "password" holds, and in all texts, an exception's included, what looks like a secret. It is done before the line
+is put together, so that JSON stays JSON.
 """
 
 from __future__ import annotations
@@ -9,48 +10,85 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 STRUCK_OUT = "[secret]"
+DEEPEST = 8
+"""How far into nested values secrets are looked for; what lies deeper is not shown."""
 
-_SECRETS = (
+_NAMES = (
+    "password|passwd|passphrase|secret|secret_key|client_secret|id_token|access_token|refresh_token|token|api_key|apikey"
+    "|authorization|cookie|credential|credentials|code_verifier|private_key"
+)
+_SECRET_NAMES = tuple(_NAMES.replace("_", "").split("|"))
+_LOOKS_SECRET = (
     re.compile(r"eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"),  # JWT
-    re.compile(r"\bm[kr]_[0-9a-f]{8,24}_[A-Za-z0-9_-]{8,}"),  # our keys and refresh tokens
-    re.compile(r"(?<=\$argon2id\$)[^\s\"']+"),
-    re.compile(r"(?<=://)[^/\s:@\"']*:[^/\s@\"']+(?=@)"),  # credentials in an address
-    re.compile(r"(?i)(?<=bearer )[A-Za-z0-9._~+/=-]{8,}"),
-    re.compile(
-        r"(?i)(?<![a-z])(?:password|passwd|secret|client_secret|id_token|access_token|refresh_token|api_key|code_verifier)"
-        r"(?P<between>[\"']?\s*[=:]\s*[\"']?)(?P<value>[^\s\"',}&]{3,})"
+    re.compile(r"(?<![A-Za-z0-9])m[kr]_[0-9a-f]{8,24}_[A-Za-z0-9_-]{8,}"),  # our keys and refresh tokens
+    re.compile(r"(?<=\$argon2id\$)[^\s\"'\\]+"),
+    re.compile(r"(?<=://)[^/\s\"']*:[^/\s\"']*(?=@)"),  # credentials in an address
+    re.compile(r"(?i)(?:(?<=bearer )|(?<=basic )|(?<=muelle-service ))[A-Za-z0-9._~+/=-]{8,}"),
+    re.compile(  # password=…, "password": "…", 'password': '…'
+        rf"(?i)(?<![a-z])(?:{_NAMES})[\"']?\s*[=:]\s*"
+        r"(?P<value>\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|(?!\[secret\]|None\b|null\b)[^\s\"',;&}\])]+)"
     ),
 )
 
 
-def redact(line: str) -> str:
-    for pattern in _SECRETS:
-        line = pattern.sub(_strike, line)
-    return line
+_MAY_HOLD_A_SECRET = re.compile(r"eyJ|m[kr]_|\$a|://|[=:]|[cCrReE] ")
+"""Quickly tells of most texts that they do not."""
+
+
+def redact(text: str) -> str:
+    if _MAY_HOLD_A_SECRET.search(text) is None:
+        return text
+    for pattern in _LOOKS_SECRET:
+        text = pattern.sub(_strike, text)
+    return text
 
 
 def _strike(found: re.Match[str]) -> str:
     value = found.groupdict().get("value")
-    return STRUCK_OUT if value is None else found[0].removesuffix(value) + STRUCK_OUT
+    if value is None:
+        return STRUCK_OUT
+    quote = value[0] if value[0] in "\"'" else ""
+    return f"{found[0].removesuffix(value)}{quote}{STRUCK_OUT}{quote}"
 
 
-class _RedactedStream:
-    """A stream for finished lines."""
+def redact_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A step of structlog's: strikes secrets out of all that an event holds."""
+    return {name: _redacted(name, value, DEEPEST) for name, value in event.items()}
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
 
-    def write(self, text: str) -> int:
-        return self._stream.write(redact(text))
+def _redacted(name: str, value: Any, deeper: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if _is_secret(name):
+        return STRUCK_OUT
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, int | float):
+        return value
+    return _inside(value, deeper - 1) if deeper else "…"
 
-    def flush(self) -> None:
-        self._stream.flush()
+
+def _inside(value: Any, deeper: int) -> Any:
+    match value:
+        case Mapping():
+            return {redact(str(key)): _redacted(str(key), inner, deeper) for key, inner in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_redacted("", inner, deeper) for inner in value]
+        case _:
+            return redact(str(value))
+
+
+@lru_cache(1024)
+def _is_secret(name: str) -> bool:
+    return re.sub("[^a-z]", "", name.lower()).endswith(_SECRET_NAMES)
 
 
 def set_up(level: str, format: str, stream: TextIO | None = None) -> None:
@@ -67,17 +105,17 @@ def set_up(level: str, format: str, stream: TextIO | None = None) -> None:
     last: Processor = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=out.isatty())
     )
-    handler = logging.StreamHandler(_RedactedStream(out))  # type: ignore[arg-type]
+    handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact_fields, last],
         )
     )
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for noisy in ("alembic", "aiosqlite", "asyncio", "aiormq", "aio_pika", "httpx", "httpcore", "uvicorn.access"):
+    for noisy in ("alembic", "aiosqlite", "asyncio", "aiormq", "aio_pika", "httpx", "httpcore", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
@@ -93,7 +131,3 @@ def set_up(level: str, format: str, stream: TextIO | None = None) -> None:
 def quiet() -> None:
     """For one-shot commands: only what went wrong."""
     set_up("error", "text")
-
-
-def logger(name: str) -> Any:
-    return structlog.get_logger(name)

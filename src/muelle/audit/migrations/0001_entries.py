@@ -26,11 +26,11 @@ def upgrade() -> None:
     )
     op.create_index("entries_by_subject", "entries", ["subject", "seq"])
     op.create_index("entries_by_actor", "entries", ["actor", "seq"])
-    op.create_table(
+    head = op.create_table(
         "head",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("seq", sa.BigInteger, nullable=False),
         sa.Column("hash", sa.String(64), nullable=False),
         sa.CheckConstraint("id = 1", name="one_head"),
     )
-    op.execute(f"INSERT INTO head (id, seq, hash) VALUES (1, 0, '{'0' * 64}')")
+    op.bulk_insert(head, [{"id": 1, "seq": 0, "hash": "0" * 64}])

@@ -39,13 +39,13 @@ async def get_account(account_id: Id, identity: IdentityNow) -> ShownAccount:
 
 
 @router.post("/{account_id}/suspend", WRITE, raises=[NoSuchAccount, NotOnYourself, AlreadySo, LastAdministrator])
-async def suspend(account_id: Id, body: Suspension, caller: CallerNow, identity: IdentityNow) -> ShownAccount:
+async def suspend_account(account_id: Id, body: Suspension, caller: CallerNow, identity: IdentityNow) -> ShownAccount:
     """Suspends: the person may log in and look, and change nothing."""
     return ShownAccount.of(await identity.accounts.suspend(caller, account_id, body.reason))
 
 
 @router.post("/{account_id}/reinstate", WRITE, raises=[NoSuchAccount, NotOnYourself, AlreadySo])
-async def reinstate(account_id: Id, caller: CallerNow, identity: IdentityNow) -> ShownAccount:
+async def reinstate_account(account_id: Id, caller: CallerNow, identity: IdentityNow) -> ShownAccount:
     """Lifts a suspension."""
     return ShownAccount.of(await identity.accounts.reinstate(caller, account_id))
 

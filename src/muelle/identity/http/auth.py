@@ -34,8 +34,8 @@ from muelle.identity.model import (
     SignupClosed,
 )
 from muelle.identity.oidc.errors import ProviderUnavailable, TokenNotVouched
-from muelle.identity.tokens import TokenExpired, TokenInvalid
 from muelle.kit.http import Access, CallerNow, RoomRouter
+from muelle.kit.http.access import TokenExpired, TokenInvalid
 
 router = RoomRouter("identity", prefix="/auth", tags=["Signing in"])
 mock_router = RoomRouter("identity", prefix="/auth", tags=["Signing in"])
@@ -51,9 +51,7 @@ async def sign_up(body: SignUp, identity: IdentityNow, agent: AgentNow) -> Shown
     return ShownTokens.of(logged_in, identity.access_seconds)
 
 
-@router.post(
-    "/login", Access.anybody(), raises=[LogInFailed, SecondFactorNeeded, SecondFactorWrong, TooManyAttempts]
-)
+@router.post("/login", Access.anybody(), raises=[LogInFailed, SecondFactorNeeded, SecondFactorWrong, TooManyAttempts])
 async def log_in(body: PasswordLogIn, identity: IdentityNow, agent: AgentNow) -> ShownTokens:
     """Logs in with the password, and a code where the account has a second factor."""
     password = body.password.get_secret_value()
@@ -62,7 +60,7 @@ async def log_in(body: PasswordLogIn, identity: IdentityNow, agent: AgentNow) ->
 
 
 @router.post("/refresh", Access.anybody(), raises=[TokenInvalid, TokenExpired, RefreshReused])
-async def refresh(body: RefreshBody, identity: IdentityNow) -> ShownTokens:
+async def refresh_tokens(body: RefreshBody, identity: IdentityNow) -> ShownTokens:
     """Gives fresh tokens for a refresh token, which is spent by that: using one twice closes the session."""
     return ShownTokens.of(await identity.log_in.refresh(body.refresh_token), identity.access_seconds)
 
@@ -108,7 +106,7 @@ async def verify_email(body: TokenBody, caller: CallerNow, identity: IdentityNow
 
 
 @router.get("/providers", Access.anybody())
-async def providers(identity: IdentityNow) -> ShownProviders:
+async def list_providers(identity: IdentityNow) -> ShownProviders:
     """Who else one can log in with."""
     return ShownProviders(providers=identity.browser.names, mock=identity.browser.mock)
 

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import Request
 from pydantic import Field
 
-from muelle.identity.tokens import TokenExpired, TokenInvalid
 from muelle.kit.http import Access, Body, RoomRouter
+from muelle.kit.http.access import TokenExpired, TokenInvalid
 from muelle.kit.http.callers import ShownCaller
 
 router = RoomRouter("identity", prefix="/internal", tags=["Internal"], include_in_schema=False)
@@ -19,6 +19,6 @@ class Credential(Body):
 
 
 @router.post("/callers", Access.service(), raises=[TokenInvalid, TokenExpired])
-async def identify(body: Credential, request: Request) -> ShownCaller:
+async def identify_caller(body: Credential, request: Request) -> ShownCaller:
     """Tells who an access token or API key stands for."""
     return ShownCaller.of(await request.app.state.desk.callers.identify(body.credential))

@@ -47,7 +47,7 @@ CREDENTIALS = Access.account("identity:write", even_suspended=True, session_only
 
 
 @router.get("", READ)
-async def me(caller: CallerNow) -> ShownMe:
+async def get_me(caller: CallerNow) -> ShownMe:
     """Who is asking."""
     return ShownMe(
         id=caller.account_id,
@@ -62,13 +62,13 @@ async def me(caller: CallerNow) -> ShownMe:
 
 
 @router.get("/account", READ, raises=[NoSuchAccount])
-async def my_account(caller: CallerNow, identity: IdentityNow) -> ShownAccount:
+async def get_my_account(caller: CallerNow, identity: IdentityNow) -> ShownAccount:
     """The whole of one's own account."""
     return ShownAccount.of(await identity.accounts.get(caller.account_id))
 
 
 @router.patch("", WRITE, raises=[NoSuchAccount])
-async def rename(body: Rename, caller: CallerNow, identity: IdentityNow) -> ShownAccount:
+async def rename_me(body: Rename, caller: CallerNow, identity: IdentityNow) -> ShownAccount:
     """Changes one's name."""
     return ShownAccount.of(await identity.accounts.rename(caller, body.name))
 
@@ -79,7 +79,7 @@ async def rename(body: Rename, caller: CallerNow, identity: IdentityNow) -> Show
     raises=[PasswordNeeded, PasswordWrong, LastAdministrator, TooManyAttempts, NoSuchAccount],
     status_code=204,
 )
-async def close(body: Closing, caller: CallerNow, identity: IdentityNow) -> None:
+async def close_my_account(body: Closing, caller: CallerNow, identity: IdentityNow) -> None:
     """Closes one's account for ever."""
     await identity.accounts.close(caller, body.password.get_secret_value() if body.password else None)
 
@@ -97,13 +97,13 @@ async def change_password(body: ChangePassword, caller: CallerNow, identity: Ide
 
 
 @router.get("/sessions", READ)
-async def sessions(caller: CallerNow, identity: IdentityNow) -> list[ShownSession]:
+async def list_my_sessions(caller: CallerNow, identity: IdentityNow) -> list[ShownSession]:
     """Where one is logged in, the latest first."""
     return [ShownSession.of(session, caller.session_id) for session in await identity.log_in.sessions(caller)]
 
 
 @router.delete("/sessions", CREDENTIALS)
-async def revoke_other_sessions(caller: CallerNow, identity: IdentityNow) -> ShownRevoked:
+async def revoke_my_other_sessions(caller: CallerNow, identity: IdentityNow) -> ShownRevoked:
     """Closes all sessions but this one."""
     return ShownRevoked(revoked=await identity.log_in.revoke_others(caller))
 
@@ -114,13 +114,13 @@ async def revoke_other_sessions(caller: CallerNow, identity: IdentityNow) -> Sho
     raises=[NoSuchSession],
     status_code=204,
 )
-async def revoke_session(session_id: Id, caller: CallerNow, identity: IdentityNow) -> None:
+async def revoke_my_session(session_id: Id, caller: CallerNow, identity: IdentityNow) -> None:
     """Closes one session."""
     await identity.log_in.revoke(caller, session_id)
 
 
 @router.get("/keys", READ)
-async def keys(caller: CallerNow, identity: IdentityNow) -> list[ShownKey]:
+async def list_my_keys(caller: CallerNow, identity: IdentityNow) -> list[ShownKey]:
     """One's API keys, without their secrets."""
     return [ShownKey.model_validate(ShownKey.fields_of(key)) for key in await identity.keyring.list(caller)]
 
@@ -143,7 +143,7 @@ async def make_key(body: NewKey, caller: CallerNow, identity: IdentityNow) -> Sh
     raises=[NoSuchKey],
     status_code=204,
 )
-async def revoke_key(key_id: Id, caller: CallerNow, identity: IdentityNow) -> None:
+async def revoke_my_key(key_id: Id, caller: CallerNow, identity: IdentityNow) -> None:
     """Revokes an API key."""
     await identity.keyring.revoke(caller, key_id)
 

@@ -31,7 +31,7 @@ from aio_pika.exceptions import ChannelPreconditionFailed
 from muelle.kit.bus.facts import ALL, TAKE_SECONDS, Envelope, Subscription, Taker
 from muelle.kit.clock import Clock
 from muelle.kit.db import refuse_inside_transaction
-from muelle.kit.errors import Conflict, Invalid, Unavailable
+from muelle.kit.errors import Conflict, Invalid, MuelleError, Unavailable
 
 BATCH = 256
 """The most that is delivered to a consumer ahead of its acknowledgements, and so the most that it takes at once."""
@@ -39,6 +39,7 @@ DELIVERY_LIMIT = 100
 CONFIRM_SECONDS = 10.0
 CONNECT_SECONDS = 5.0
 OPEN_SECONDS = 60.0
+CONSUME_SECONDS = 10.0
 HEARTBEAT_SECONDS = 10
 CHECK_SECONDS = 2.0
 FIRST_TRY_SECONDS = 1.0
@@ -68,6 +69,15 @@ class BrokerDiffers(Conflict):
     hint = "Let it run empty and delete it (rabbitmqctl delete_queue {name}): it is then made anew."
 
 
+class QueueSilent(Unavailable):
+    """The queue "{name}" of the message broker does not answer."""
+
+    hint = (
+        "It may be recovering. Where this lasts it has no leader (RabbitMQ was killed within a second of making it): "
+        "delete it (rabbitmqctl delete_queue {name}), and it is made anew."
+    )
+
+
 class RabbitBus:
     def __init__(
         self, url: str, subscriptions: Sequence[Subscription], clock: Clock, namespace: str = "muelle"
@@ -78,7 +88,7 @@ class RabbitBus:
         self._clock = clock
         self._takers: dict[str, Taker] = {}
         self._link: _Link | None = None
-        self._trouble = "not started"
+        self._trouble = "not connected yet"
         self._tried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -160,7 +170,7 @@ class RabbitBus:
             await link.close()
 
     def _note(self, problem: BaseException) -> None:
-        trouble, hint = _words(problem), problem.advice if isinstance(problem, BrokerDiffers) else ""
+        trouble, hint = _words(problem), problem.advice if isinstance(problem, MuelleError) else ""
         if trouble != self._trouble:
             _log.warning("message broker not connected", broker=self._where, error=trouble, hint=hint)
         self._trouble = trouble
@@ -334,7 +344,10 @@ class _Intake:
         await channel.set_qos(prefetch_count=BATCH)
         (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(self._on_cancel)
         self._queue = await channel.get_queue(self._queue_name, ensure=False)
-        self._tag = await self._queue.consume(self._on_message)
+        try:
+            self._tag = await self._queue.consume(self._on_message, timeout=CONSUME_SECONDS)
+        except TimeoutError:
+            raise QueueSilent(name=self._queue_name) from None
         self._task = asyncio.create_task(self._work(), name=f"intake {self._queue_name}")
         self._task.add_done_callback(lambda _: self._link.end(f"the intake of {self._queue_name} ended"))
 

@@ -13,8 +13,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
+from sqlite3 import OperationalError
 from typing import Any
 
+from aiosqlite import Connection
 from sqlalchemy import CursorResult, Executable, Row, Table, event, text
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -145,8 +147,9 @@ def _open_sqlite(room: str, path: Path) -> Database:
     reader = create_async_engine(
         url, poolclass=AsyncAdaptedQueuePool, pool_size=SQLITE_READERS, max_overflow=0, isolation_level="AUTOCOMMIT"
     )
-    _prepare_sqlite(writer, "PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON")
+    _prepare_sqlite(writer, "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON")
     _prepare_sqlite(reader, "PRAGMA query_only=ON")
+    event.listen(writer.sync_engine, "connect", lambda connection, _record: connection.run_async(_use_wal))
     event.listen(writer.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return Database(room, writer, reader, postgres=False)
 
@@ -160,6 +163,20 @@ def _prepare_sqlite(engine: AsyncEngine, *pragmas: str) -> None:
         cursor.close()
 
     event.listen(engine.sync_engine, "connect", on_connect)
+
+
+async def _use_wal(driver: Connection) -> None:
+    """Unlike any other statement, this one does not wait for another process that opens the same new file."""
+    until = asyncio.get_running_loop().time() + BUSY_SECONDS
+    while True:
+        try:
+            await driver.execute("PRAGMA journal_mode=WAL")
+        except OperationalError:
+            if asyncio.get_running_loop().time() > until:
+                raise
+            await asyncio.sleep(0.02)
+        else:
+            return
 
 
 def _open_postgres(room: str, url: str) -> Database:

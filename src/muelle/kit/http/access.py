@@ -49,12 +49,22 @@ class Callers(Protocol):
     """What tells who is asking. Identity does, in this process or over HTTP."""
 
     async def identify(self, credential: str) -> Caller:
-        """Recognises an access token or API key; raises Unrecognised."""
+        """Recognises an access token or API key; raises TokenInvalid or TokenExpired."""
         ...
 
 
+class TokenInvalid(Unrecognised):
+    """The token is not valid."""
+
+
+class TokenExpired(Unrecognised):
+    """The token has expired."""
+
+    hint = "Refresh it, or log in again."
+
+
 class AccountSuspended(Denied):
-    """The account is suspended: it may look, but change nothing."""
+    """The account is suspended: it may look at what is its own, but change nothing."""
 
     hint = "Ask an administrator to reinstate it."
 
@@ -110,6 +120,10 @@ class Access:
     def needs_credentials(self) -> bool:
         return self.who is not Who.ANYBODY
 
+    @property
+    def administers(self) -> bool:
+        return self.who in (Who.ADMIN, Who.OPERATOR)
+
     def admit(self, caller: Caller | None, *, changes: bool) -> None:
         """Lets the caller through or raises. Whether a thing is the caller's own is for the room to say."""
         if self.who is Who.ANYBODY:
@@ -120,20 +134,22 @@ class Access:
             raise SessionOnly
         if not caller.holds(self.scope):
             raise ScopeMissing(scope=self.scope)
-        if self.who in (Who.ADMIN, Who.OPERATOR) and not caller.is_admin:
+        if self.administers and not caller.is_admin:
             raise AdministratorsOnly
-        if changes and caller.suspended and not self.even_suspended:
+        if caller.suspended and (changes or self.administers) and not self.even_suspended:
             raise AccountSuspended
 
     def refusals(self, *, changes: bool) -> list[type[Denied]]:
-        """The errors that `admit` can raise: for the API's description."""
-        if not self.needs_credentials:
-            return []
-        found: list[type[Denied]] = [Unrecognised, ScopeMissing]
-        if self.session_only:
-            found.append(SessionOnly)
-        if self.who in (Who.ADMIN, Who.OPERATOR):
+        """The errors that recognising and admitting a caller can raise: for the API's description."""
+        match self.who:
+            case Who.ANYBODY:
+                return []
+            case Who.SERVICE:
+                return [Unrecognised]
+        found: list[type[Denied]] = [Unrecognised, TokenInvalid, TokenExpired]
+        found.append(SessionOnly if self.session_only else ScopeMissing)  # a session holds every scope
+        if self.administers:
             found.append(AdministratorsOnly)
-        if changes and not self.even_suspended:
+        if (changes or self.administers) and not self.even_suspended:
             found.append(AccountSuspended)
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import Path
+from fastapi import Path, Query
 from pydantic import Field
 
 from muelle.kit.bus import Inbox
@@ -14,23 +14,26 @@ from muelle.kit.http.routes import RoomRouter
 from muelle.kit.http.values import Id, Moment, Shown
 
 Consumer = Annotated[str, Path(pattern=r"^[a-z_.]{1,100}$", examples=["audit.record"])]
+State = Annotated[Literal["parked", "dead"] | None, Query(description="Only these; both where it is left out.")]
 
 
 class ShownDelivery(Shown):
+    """A fact that a consumer could not take in."""
+
     consumer: str = Field(examples=["audit.record"])
     event_id: Id
-    type: str = Field(examples=["LoggedIn"])
+    type: str = Field(description="The kind of fact.", examples=["LoggedIn"])
     state: Literal["parked", "dead"]
-    attempts: int
-    next_at: Moment
-    last_error: str
+    attempts: int = Field(examples=[3])
+    next_at: Moment = Field(description="When it is tried again, if it is parked.")
+    last_error: str = Field(examples=["IntegrityError: FOREIGN KEY constraint failed"])
 
 
 def deliveries_router(room: str, inbox: Inbox) -> RoomRouter:
     router = RoomRouter(room, prefix=f"/rooms/{room}/deliveries", tags=["System"])
 
-    @router.get("", Access.admin("system:read"), operation_id=f"deliveries_of_{room}")
-    async def list_deliveries(state: Literal["parked", "dead"] | None = None) -> list[ShownDelivery]:
+    @router.get("", Access.admin("system:read"), operation_id=f"list_{room}_deliveries")
+    async def list_deliveries(state: State = None) -> list[ShownDelivery]:
         """What is parked (tried again by itself) or dead (not any more), the oldest hundred."""
         return [ShownDelivery.model_validate(row) for row in await inbox.set_aside(state or "")]
 
@@ -39,7 +42,7 @@ def deliveries_router(room: str, inbox: Inbox) -> RoomRouter:
         Access.admin("system:write"),
         raises=[NoSuchDelivery],
         status_code=202,
-        operation_id=f"redrive_of_{room}",
+        operation_id=f"redrive_{room}_delivery",
     )
     async def redrive(consumer: Consumer, event_id: Id) -> None:
         """Tries again at once, with all attempts ahead of it."""

@@ -1,23 +1,30 @@
 """The edge: what happens to every request, before and after anything else, in one plain ASGI layer.
 
 A request id (the client's own where it is sane), a bounded body, security headers, one log line, the metrics, and an
-answer of our own for what nobody caught. Plain ASGI, because this runs for each request and a stack of middlewares costs
-more than the work.
+answer of our own for what nobody caught. Plain ASGI, because this runs for each request and a stack of middlewares
+costs more than the work.
 """
 
 from __future__ import annotations
 
 import re
 import time
+from urllib.parse import quote
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from muelle.kit.bus.facts import ANONYMOUS, Origin, origin
-from muelle.kit.http.problems import BodyTooLarge, problem_response
+from muelle.kit.http.bodies import BodyTooLarge
+from muelle.kit.http.problems import problem_response
 from muelle.kit.ids import new_id
+
+LONGEST_LOGGED_PATH = 500
+NO_ROUTE = "unknown"
+"""What metrics and logs call the route of an address that there is none for."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.-]{8,64}")
 _SECURITY_HEADERS = (
@@ -27,6 +34,8 @@ _SECURITY_HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
 )
 _API_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_NOT_KEPT = (b"cache-control", b"no-store")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _QUIET = ("/health/", "/metrics")
 _BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -53,26 +62,31 @@ class Edge:
         request_id = _request_id(headers.get(b"x-request-id", b""))
         client = scope.get("client")
         token = origin.set(Origin(ANONYMOUS, client[0] if client else "", request_id))
-        answer = _Answer(send, request_id)
+        tokens = bind_contextvars(request_id=request_id)  # for whatever else is logged meanwhile
+        inner = scope
+        if scope["method"] == "HEAD":
+            inner = {**scope, "method": "GET"}  # the same answer, less its body
+        answer = _Answer(send, request_id, with_body=inner is scope)
         try:
-            await self._answer(scope, _Bounded(receive, self._body_limit), answer, headers)
+            await self._answer(inner, _Bounded(receive, _declared_length(headers), self._body_limit), answer)
         finally:
-            self._account(scope, answer.status, time.perf_counter() - began)
+            self._account(scope["method"], inner, answer.status, time.perf_counter() - began)
+            reset_contextvars(**tokens)
             origin.reset(token)
 
-    async def _answer(self, scope: Scope, receive: _Bounded, send: _Answer, headers: dict[bytes, bytes]) -> None:
+    async def _answer(self, scope: Scope, receive: _Bounded, send: _Answer) -> None:
         try:
-            if _declared_length(headers) > self._body_limit:
-                raise BodyTooLarge(limit_bytes=self._body_limit)
             await self._app(scope, receive, send)
         except Exception as error:
+            if send.ended:
+                return  # the framework answers and raises all the same
             if send.started:
                 raise
             await problem_response(error, scope["path"])(scope, receive, send)
 
-    def _account(self, scope: Scope, status: int, seconds: float) -> None:
-        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-        route = getattr(scope.get("route"), "path", "unknown")
+    def _account(self, asked: str, scope: Scope, status: int, seconds: float) -> None:
+        method = asked if asked in _METHODS else "OTHER"
+        route = getattr(scope.get("route"), "path", NO_ROUTE)
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
         if not scope["path"].startswith(_QUIET):
@@ -80,16 +94,13 @@ class Edge:
             _log.info(
                 "request",
                 method=method,
-                path=scope["path"],
+                route=route,
+                path=_shown(scope["path"]),
                 status=status,
                 ms=round(seconds * 1000, 1),
-                request_id=now.request_id,
                 actor=now.actor,
                 address=now.address,
             )
-
-
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def _request_id(given: bytes) -> str:
@@ -101,15 +112,23 @@ def _declared_length(headers: dict[bytes, bytes]) -> int:
     return int(length) if length.isdigit() and len(length) < 20 else 0
 
 
-class _Bounded:
-    """Receives a body, up to the limit: chunked bodies declare no length."""
+def _shown(path: str) -> str:
+    """On one line, whatever it holds."""
+    return (path if path.isprintable() else quote(path, errors="replace"))[:LONGEST_LOGGED_PATH]
 
-    def __init__(self, receive: Receive, limit: int) -> None:
+
+class _Bounded:
+    """Receives a body, up to the limit: a chunked one declares no length."""
+
+    def __init__(self, receive: Receive, declared: int, limit: int) -> None:
         self._receive = receive
+        self._declared = declared
         self._limit = limit
         self._left = limit
 
     async def __call__(self) -> Message:
+        if self._declared > self._limit:
+            raise BodyTooLarge(limit_bytes=self._limit)
         message = await self._receive()
         self._left -= len(message.get("body", b""))
         if self._left < 0:
@@ -118,12 +137,14 @@ class _Bounded:
 
 
 class _Answer:
-    """Sends the answer with the headers that every answer has, and remembers its status."""
+    """Sends the answer with the headers that every answer has, and remembers how far it is."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, *, with_body: bool) -> None:
         self._send = send
         self._request_id = request_id.encode()
+        self._with_body = with_body
         self.started = False
+        self.ended = False
         self.status = 500
 
     async def __call__(self, message: Message) -> None:
@@ -136,9 +157,13 @@ class _Answer:
             headers += _SECURITY_HEADERS
             if _API_POLICY[0] not in names:
                 headers.append(_API_POLICY)
-            if b"cache-control" not in names:
-                headers.append((b"cache-control", b"no-store"))
+            if _NOT_KEPT[0] not in names:
+                headers.append(_NOT_KEPT)
             message = {**message, "headers": headers}
+        elif message["type"] == "http.response.body":
+            self.ended = not message.get("more_body", False)
+            if not self._with_body:
+                message = {**message, "body": b""}
         await self._send(message)
 
 
@@ -151,7 +176,7 @@ class JsonByDefault:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] in ("POST", "PUT", "PATCH", "DELETE"):
             headers = MutableHeaders(scope=scope)
-            if headers.get("content-type", "application/x-www-form-urlencoded").startswith(_CARELESS):
+            if headers.get("content-type", "application/x-www-form-urlencoded").lower().startswith(_CARELESS):
                 headers["content-type"] = "application/json"
         await self._app(scope, receive, send)
 

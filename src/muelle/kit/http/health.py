@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from pydantic import BaseModel, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from muelle.kit.clock import Clock
 from muelle.kit.http.access import Access
 from muelle.kit.http.routes import RoomRouter
 from muelle.kit.http.values import Moment
-from muelle.kit.loops import Loop
+from muelle.kit.loops import Loop, Outcome
 from muelle.kit.room import Room
 
 FRESH_SECONDS = 2.0
@@ -26,30 +28,44 @@ Check = Callable[[], Awaitable[str]]
 
 
 class ShownCheck(BaseModel):
-    ok: bool
-    detail: str = Field(examples=["SQLite"])
+    """A thing that is needed, and whether it answers."""
+
+    ok: bool = Field(examples=[True])
+    detail: str = Field(description="What it is, or what is wrong.", examples=["SQLite"])
     age_seconds: float = Field(description="How old this answer is.", examples=[0.4])
 
 
 class ShownLoop(BaseModel):
-    runs: int
-    failures_in_a_row: int
-    last_at: Moment | None
-    last_error: str
-    took_seconds: float
+    """A piece of work that repeats, and how it went the last time."""
+
+    runs: int = Field(examples=[1204])
+    failures_in_a_row: int = Field(examples=[0])
+    last_at: Moment | None = Field(description="When it last ran.")
+    last_error: str = Field(description="The kind of error, if it failed: the log says more.", examples=[""])
+    took_seconds: float = Field(examples=[0.002])
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> ShownLoop:
+        """Anybody may ask, so that no words of an error are shown: they may name hosts, people and worse."""
+        kind = outcome.last_error.partition(":")[0]
+        return cls(**vars(outcome) | {"last_error": kind})
 
 
 class ShownHealth(BaseModel):
-    ready: bool
-    version: str
-    rooms: list[str]
+    """How everything is that this process needs or does."""
+
+    ready: bool = Field(description="Whether all checks are well.", examples=[True])
+    version: str = Field(examples=["0.1.0"])
+    rooms: list[str] = Field(description="The rooms that this process serves.", examples=[["identity", "audit"]])
     checks: dict[str, ShownCheck]
     loops: dict[str, ShownLoop]
 
 
 class ShownAlive(BaseModel):
-    alive: bool = True
-    version: str
+    """The process answers."""
+
+    alive: bool = Field(True, examples=[True])
+    version: str = Field(examples=["0.1.0"])
 
 
 @dataclass(frozen=True)
@@ -93,18 +109,27 @@ class Health:
             version=self.version,
             rooms=[room.name for room in self._rooms],
             checks=checks,
-            loops={loop.name: ShownLoop(**vars(loop.outcome)) for loop in self._loops},
+            loops={loop.name: ShownLoop.of(loop.outcome) for loop in self._loops},
         )
 
     async def metrics(self) -> bytes:
-        outbox, deliveries, failing = self._gauges
-        for room in self._rooms:
-            outbox.labels(room.name).set(await room.furniture.outbox.waiting())
-            for state, count in (await room.furniture.inbox.counts()).items():
-                deliveries.labels(room.name, state).set(count)
+        failing = self._gauges[-1]
+        await asyncio.gather(*(self._count(room) for room in self._rooms))
         for loop in self._loops:
             failing.labels(loop.name).set(loop.outcome.failures_in_a_row)
         return generate_latest(self._registry)
+
+    async def _count(self, room: Room) -> None:
+        """Counts what waits. A database that does not answer must not take the other figures with it: those it has."""
+        outbox, deliveries, _ = self._gauges
+        waiting, counts = math.nan, {"parked": math.nan, "dead": math.nan}
+        with suppress(Exception):  # whatever it is: readiness tells
+            async with asyncio.timeout(CHECK_SECONDS):
+                waiting = await room.furniture.outbox.waiting()
+                counts |= await room.furniture.inbox.counts()
+        outbox.labels(room.name).set(waiting)
+        for state, count in counts.items():
+            deliveries.labels(room.name, state).set(count)
 
     async def _refresh(self) -> None:
         """Equal questions at the same time share one round."""
@@ -141,20 +166,23 @@ router = RoomRouter("system", tags=["System"])
 
 
 @router.get("/health/live", Access.anybody())
-async def live(request: Request) -> ShownAlive:
+async def is_alive(request: Request) -> ShownAlive:
     """Whether the process answers at all."""
-    return ShownAlive(version=request.app.state.desk.health.version)
+    return ShownAlive(alive=True, version=request.app.state.desk.health.version)
 
 
 @router.get("/health/ready", Access.anybody(), responses={503: {"model": ShownHealth}})
-async def ready(request: Request) -> ShownHealth:
-    """Whether everything it needs answers: each dependency, with the age of its answer, and each loop."""
+async def is_ready(request: Request) -> ShownHealth:
+    """Whether everything it needs answers: each dependency, with the age of its answer, and each loop.
+
+    Answers 503 with the same body where something does not.
+    """
     report = await request.app.state.desk.health.report()
     return JSONResponse(report.model_dump(mode="json"), 200 if report.ready else 503)  # type: ignore[return-value]
 
 
-@router.get("/metrics", Access.operator("system:read"), response_class=Response)
-async def metrics(request: Request) -> Response:
+@router.get("/metrics", Access.operator("system:read"), response_class=PlainTextResponse)
+async def get_metrics(request: Request) -> Response:
     """For Prometheus: free from the machine itself, elsewhere with an administrator's key."""
     text = await request.app.state.desk.health.metrics()
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from muelle.kit.errors import Invalid
 
 LARGEST_PAGE = 200
 DEFAULT_PAGE = 50
+LONGEST_CURSOR = 200
+LONGEST_KEY = 100
 
 Item = TypeVar("Item")
 Source = TypeVar("Source")
@@ -28,8 +30,14 @@ class BadCursor(Invalid):
 
 
 class Page(BaseModel, Generic[Item]):
+    """A part of a list."""
+
+    model_config = ConfigDict(json_schema_extra={"description": "A part of a list."})  # docstrings get lost on the way
+
     items: list[Item]
-    next: str | None = Field(None, description="The cursor of the next page; null on the last one.")
+    next: str | None = Field(
+        None, description="The cursor of the next page; null on the last one.", examples=["WyIwMTlhMmIzYzRkNWUiXQ=="]
+    )
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,15 @@ class Cursor:
 
 
 async def _read_cursor(
-    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = DEFAULT_PAGE,
-    cursor: Annotated[str | None, Query(max_length=200, pattern=r"^[A-Za-z0-9_=-]+$")] = None,
+    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="How many at most.")] = DEFAULT_PAGE,
+    cursor: Annotated[
+        str | None,
+        Query(
+            max_length=LONGEST_CURSOR,
+            pattern=r"^[A-Za-z0-9_=-]+$",
+            description="Where to go on: `next` of the page before.",
+        ),
+    ] = None,
 ) -> Cursor:
     return Cursor(None if cursor is None else _decode(cursor), limit)
 
@@ -50,7 +65,9 @@ async def _read_cursor(
 PageQuery = Annotated[Cursor, Depends(_read_cursor)]
 
 
-def page_of(rows: Sequence[Source], cursor: Cursor, key: Callable[[Source], str], show: Callable[[Source], Item]) -> Page[Item]:
+def page_of(
+    rows: Sequence[Source], cursor: Cursor, key: Callable[[Source], str], show: Callable[[Source], Item]
+) -> Page[Item]:
     """Makes a page of rows that were asked for with `limit + 1`, so that it is known whether more follow."""
     shown = rows[: cursor.limit]
     more = len(rows) > cursor.limit
@@ -64,8 +81,8 @@ def _encode(key: str) -> str:
 def _decode(text: str) -> str:
     try:
         (key,) = json.loads(base64.urlsafe_b64decode(text.encode()))
-    except (binascii.Error, ValueError, TypeError) as error:
+    except (binascii.Error, ValueError, TypeError, RecursionError) as error:
         raise BadCursor from error
-    if not isinstance(key, str) or len(key) > 100 or "\0" in key:
+    if not isinstance(key, str) or len(key) > LONGEST_KEY or not key.isprintable():
         raise BadCursor
     return key

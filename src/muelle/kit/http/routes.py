@@ -13,38 +13,42 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from hmac import compare_digest
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from muelle.kit.bus.facts import origin
-from muelle.kit.errors import MuelleError, TooOften, Unavailable, Unrecognised
+from muelle.kit.errors import MuelleError, Unavailable, Unrecognised
 from muelle.kit.http import idempotency
 from muelle.kit.http.access import Access, Caller, Callers, Who
-from muelle.kit.http.problems import (
-    BodyTooLarge,
-    BodyUnreadable,
-    FieldsInvalid,
-    Unexpected,
-    problem_response,
-    responses_for,
-)
+from muelle.kit.http.bodies import READING_ERRORS, BodyTooLarge, JsonRequest
+from muelle.kit.http.problems import FieldsInvalid, Unexpected, problem_response, responses_for
 
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+CLIENT_LEFT = 499
+"""The status in logs and metrics of a request whose sender did not wait for the answer."""
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+Errors = Sequence[type[MuelleError]]
+
 _CALLER = "muelle.caller"
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
-_REPEATING = (
+_REPEATING: Errors = (
     idempotency.KeyUsedBefore,
     idempotency.BadIdempotencyKey,
     idempotency.StillRunning,
     idempotency.AnswerLost,
 )
+_SUCCESS = {200: "Done.", 201: "Made.", 202: "Accepted: it is done soon.", 204: "Done; there is nothing more to say."}
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Declared:
     room: str
     access: Access
     changes: bool
+    raises: Errors
 
 
 class Desk(Protocol):
@@ -69,26 +74,71 @@ def declared(endpoint: Any) -> Declared | None:
     return found if isinstance(found, Declared) else None
 
 
+class Nothing(Response):
+    """An answer without a body, for a route that returns nothing."""
+
+
 class RoomRoute(APIRoute):
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        stands = declared(endpoint)
+        if stands is None:
+            raise TypeError(f"the route {path} does not declare who may call it")
+        self.stands = stands
+        self._options = options
+        super().__init__(path, endpoint, **options)
+        self.responses = responses_for(self.errors()) | self.responses
+        self._is_plain = "{" not in path
+
+    def under(self, prefix: str) -> RoomRoute:
+        """The same route, further down."""
+        return RoomRoute(prefix + self.path, self.endpoint, **self._options)
+
+    def errors(self) -> list[type[MuelleError]]:
+        """All that can go wrong, as far as it can be known from here."""
+        stands = self.stands
+        found = [*stands.raises, *stands.access.refusals(changes=stands.changes), Unexpected, Unavailable]
+        if self.body_field is not None:
+            found += READING_ERRORS
+        if self.body_field is not None or get_flat_params(self.dependant):
+            found.append(FieldsInvalid)
+        if stands.changes:
+            found += [*_REPEATING, BodyTooLarge]
+        return found
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if self._is_plain and not scope["path"].endswith(self.path):
+            return Match.NONE, {}  # as with most routes for each request: quicker told than by a regular expression
+        return super().matches(scope)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        stands = declared(self.endpoint)
-        if stands is None:
-            raise TypeError(f"the route {self.path} does not declare who may call it")
+        stands, takes_json = self.stands, self.body_field is not None
 
-        async def guarded(request: Request) -> Response:
+        async def admitted(request: Request) -> Response:
             desk: Desk = request.app.state.desk
             caller = await _recognise(request, stands, desk)
-            if stands.changes:
-                await request.body()  # here, so that one that is too large is told so
-            key = request.headers.get(idempotency.HEADER) if stands.changes else None
+            if not stands.changes:
+                return await handle(request)
+            request = JsonRequest(request.scope, request.receive)
+            body = await request.body()
+            if takes_json and body:
+                await request.json()
+            key = request.headers.get(idempotency.HEADER)
             if key is None:
                 return await handle(request)
             answers = desk.answers[stands.room]
             who = caller.account_id if caller else f"@{request.client.host if request.client else ''}"
             asked = request.method, request.url.path, request.url.query
-            same = answers.request(who, key, *(part.encode() for part in asked), await request.body())
+            same = answers.request(who, key, *(part.encode() for part in asked), body)
             return await answers.once(same, lambda: _answer(handle, request))
+
+        async def guarded(request: Request) -> Response:
+            try:
+                return await admitted(request)
+            except ClientDisconnect:
+                return Response(status_code=CLIENT_LEFT)
+            except Exception as error:
+                return problem_response(error, request.url.path)
 
         return guarded
 
@@ -97,7 +147,8 @@ async def _recognise(request: Request, stands: Declared, desk: Desk) -> Caller |
     caller = None
     scheme, _, credential = request.headers.get("authorization", "").partition(" ")
     if stands.access.who is Who.SERVICE:
-        if not (scheme.lower() == "muelle-service" and compare_digest(credential.strip(), desk.service_token)):
+        right = compare_digest(credential.strip().encode(), desk.service_token.encode())
+        if scheme.lower() != "muelle-service" or not right:
             raise Unrecognised
         return None
     if stands.access.needs_credentials and credential and scheme.lower() == "bearer":
@@ -134,48 +185,64 @@ CallerNow = Annotated[Caller, Depends(_caller_now)]
 
 class RoomRouter(APIRouter):
     def __init__(self, room: str, **options: Any) -> None:
-        super().__init__(route_class=RoomRoute, **options)
+        super().__init__(route_class=RoomRoute, strict_content_type=False, **options)
         self._room = room
 
-    def get(self, path: str, access: Access, *, raises: Sequence[type[MuelleError]] = (), **options: Any) -> Any:  # type: ignore[override]
+    def get(  # type: ignore[override]
+        self, path: str, access: Access, *, raises: Errors = (), **options: Any
+    ) -> Callable[[Endpoint], Endpoint]:
         return self._route("GET", path, access, raises, options)
 
-    def post(self, path: str, access: Access, *, raises: Sequence[type[MuelleError]] = (), **options: Any) -> Any:  # type: ignore[override]
+    def post(  # type: ignore[override]
+        self, path: str, access: Access, *, raises: Errors = (), **options: Any
+    ) -> Callable[[Endpoint], Endpoint]:
         return self._route("POST", path, access, raises, options)
 
-    def put(self, path: str, access: Access, *, raises: Sequence[type[MuelleError]] = (), **options: Any) -> Any:  # type: ignore[override]
+    def put(  # type: ignore[override]
+        self, path: str, access: Access, *, raises: Errors = (), **options: Any
+    ) -> Callable[[Endpoint], Endpoint]:
         return self._route("PUT", path, access, raises, options)
 
-    def patch(self, path: str, access: Access, *, raises: Sequence[type[MuelleError]] = (), **options: Any) -> Any:  # type: ignore[override]
+    def patch(  # type: ignore[override]
+        self, path: str, access: Access, *, raises: Errors = (), **options: Any
+    ) -> Callable[[Endpoint], Endpoint]:
         return self._route("PATCH", path, access, raises, options)
 
-    def delete(self, path: str, access: Access, *, raises: Sequence[type[MuelleError]] = (), **options: Any) -> Any:  # type: ignore[override]
+    def delete(  # type: ignore[override]
+        self, path: str, access: Access, *, raises: Errors = (), **options: Any
+    ) -> Callable[[Endpoint], Endpoint]:
         return self._route("DELETE", path, access, raises, options)
 
     def _route(
-        self, method: str, path: str, access: Access, raises: Sequence[type[MuelleError]], options: dict[str, Any]
-    ) -> Callable[[Any], Any]:
-        stands = Declared(self._room, access, method in CHANGING)
-        possible = [*raises, *access.refusals(changes=stands.changes), FieldsInvalid, Unexpected, Unavailable, TooOften]
-        if stands.changes:
-            possible += [*_REPEATING, BodyTooLarge, BodyUnreadable]
-        own = options.pop("responses", {})
+        self, method: str, path: str, access: Access, raises: Errors, options: dict[str, Any]
+    ) -> Callable[[Endpoint], Endpoint]:
+        stands = Declared(self._room, access, method in CHANGING, raises)
         extra: dict[str, Any] = {"x-access": access.who.value}
+        if access.scope:
+            extra["x-scope"] = access.scope
         if access.needs_credentials:
             extra["security"] = [{"bearer": []}]
         if stands.changes:
             extra["parameters"] = [{"$ref": "#/components/parameters/IdempotencyKey"}]
 
-        def declare(endpoint: Any) -> Any:
-            endpoint.muelle_declared = stands
-            self.add_api_route(
-                path,
-                endpoint,
-                methods=[method],
-                responses=responses_for(possible) | own,
-                openapi_extra=extra,
-                **options,
-            )
+        def declare(endpoint: Endpoint) -> Endpoint:
+            endpoint.muelle_declared = stands  # type: ignore[attr-defined]
+            named: dict[str, Any] = {
+                "operation_id": endpoint.__name__,
+                "summary": endpoint.__name__.replace("_", " ").capitalize(),
+                "response_description": _SUCCESS.get(options.get("status_code", 200), "Done."),
+            }
+            if endpoint.__annotations__.get("return") in (None, "None"):
+                named["response_class"] = Nothing
+            self.add_api_route(path, endpoint, methods=[method], openapi_extra=extra, **(named | options))
             return endpoint
 
         return declare
+
+
+def put_up(app: FastAPI, router: APIRouter, *, prefix: str = "") -> None:
+    """Adds a room's routes to the application, each as one of its own.
+
+    `include_router` would keep routers within routers, and look through all of them twice for each request.
+    """
+    app.router.routes += [route.under(prefix) for route in router.routes if isinstance(route, RoomRoute)]

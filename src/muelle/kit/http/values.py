@@ -6,7 +6,17 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    StringConstraints,
+)
 
 from muelle.kit.ids import ID_PATTERN
 
@@ -14,6 +24,8 @@ LONGEST_EMAIL = 254
 _EMAIL = re.compile(
     r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*"
 )
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 class Body(BaseModel):
@@ -28,12 +40,6 @@ class Shown(BaseModel):
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
-def _no_control_characters(text: str) -> str:
-    if any(ord(char) < 32 or ord(char) == 127 for char in text):
-        raise ValueError("must not contain control characters")
-    return text
-
-
 def _email(text: str) -> str:
     if len(text) > LONGEST_EMAIL or not _EMAIL.fullmatch(text):
         raise ValueError("is not an e-mail address")
@@ -46,7 +52,20 @@ def _no_nul(secret: SecretStr) -> SecretStr:
     return secret
 
 
-PlainText = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_no_control_characters)]
+def _rfc3339(given: object) -> object:
+    if isinstance(given, datetime) or (isinstance(given, str) and _RFC_3339.fullmatch(given)):
+        return given
+    raise ValueError("is not a moment such as 2026-01-16T10:30:00Z, with the offset from UTC")
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is too far away") from None
+
+
+PlainText = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """One line of text, without control characters (no database and no terminal likes them)."""
 
 EmailText = Annotated[
@@ -60,8 +79,10 @@ EmailText = Annotated[
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=256), AfterValidator(_no_nul)]
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN), Field(examples=["019a2b3c4d5e6f708192a3b4"])]
 Moment = Annotated[
-    datetime,
+    AwareDatetime,
+    BeforeValidator(_rfc3339),
+    AfterValidator(_in_utc),
     PlainSerializer(lambda moment: moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")),
     Field(json_schema_extra={"type": "string", "format": "date-time"}, examples=["2026-01-16T10:30:00.000Z"]),
 ]
-"""A moment in an answer, ISO-8601 in UTC with `Z`."""
+"""A moment: told in UTC with `Z`, taken with any offset, as RFC 3339 writes it."""

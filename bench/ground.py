@@ -1,0 +1,125 @@
+"""What figures are measured on: a folder, a size, a seed, and servers of our own that may be killed."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from tests.servers import finding
+from tests.servers.postgres import Postgres
+from tests.servers.private import PrivateServer
+from tests.servers.rabbit import Rabbit
+from tests.servers.run import Command, Run
+
+Server = TypeVar("Server", bound=PrivateServer)
+SPOKEN = {"postgres": "PostgreSQL", "rabbitmq": "RabbitMQ"}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything. The bars are meant for `FULL`; the others are for those in a hurry, and for tests."""
+
+    name: str
+    starts: int
+    idle_seconds: float
+    event_seconds: float
+    facts: int
+    log_ins: int
+    load_rounds: int
+    load_seconds: float
+    repetitions: int
+
+
+FULL = Size(
+    "full",
+    starts=7,
+    idle_seconds=60,
+    event_seconds=20,
+    facts=10_000,
+    log_ins=40,
+    load_rounds=3,
+    load_seconds=6,
+    repetitions=5,
+)
+QUICK = Size(
+    "quick",
+    starts=3,
+    idle_seconds=5,
+    event_seconds=5,
+    facts=2_000,
+    log_ins=16,
+    load_rounds=3,
+    load_seconds=2,
+    repetitions=2,
+)
+TINY = Size(
+    "tiny",
+    starts=1,
+    idle_seconds=0.2,
+    event_seconds=0.5,
+    facts=400,
+    log_ins=2,
+    load_rounds=1,
+    load_seconds=0.3,
+    repetitions=1,
+)
+
+
+@dataclass(frozen=True)
+class Ground:
+    folder: Path
+    """For homes and data; goes away."""
+    logs: Path
+    """For the logs that somebody may want to read afterwards; stays."""
+    run: Run
+    size: Size
+    seed: int
+
+    def part(self, name: str) -> Ground:
+        """The same with a folder of its own below."""
+        folder = self.folder / name
+        folder.mkdir(parents=True)
+        return replace(self, folder=folder)
+
+    def lack(self, *servers: str) -> str:
+        """What is missing on this machine, or nothing."""
+        missing = [SPOKEN[name] for name in servers if finding.lack_of_own(name)]
+        return f"needs {' and '.join(missing)}" if missing else ""
+
+    @contextmanager
+    def postgres(self) -> Iterator[str]:
+        """The address of an empty PostgreSQL."""
+        with self._own(DurablePostgres) as server:
+            yield server.url
+
+    @contextmanager
+    def rabbit(self) -> Iterator[Rabbit]:
+        with self._own(Rabbit) as server:
+            yield server
+
+    def say(self, what: str) -> None:
+        """How it is going, for somebody who waits."""
+        print(f"  … {what}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def _own(self, kind: type[Server]) -> Iterator[Server]:
+        program = Path(finding.KINDS[kind.name].look() or "")
+        server = kind(program, self.run.folder / f"{kind.name}-{secrets.token_hex(4)}", self.run)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.discard()
+
+
+class DurablePostgres(Postgres):
+    """As an operator runs it: each commit is on the disk. What tests leave out for speed would flatter us here."""
+
+    def _command(self) -> Command:
+        command = super()._command()
+        return replace(command, words=(*command.words, "-c", "fsync=on", "-c", "full_page_writes=on"))
