@@ -21,6 +21,16 @@ SPOKEN = {"postgres": "PostgreSQL", "rabbitmq": "RabbitMQ"}
 
 
 @dataclass(frozen=True)
+class Kills:
+    """How often each is killed: the three over RabbitMQ, the program with all in one process."""
+
+    broker: int
+    speaker: int
+    listener: int
+    program: int
+
+
+@dataclass(frozen=True)
 class Size:
     """How much of everything. The bars are meant for `FULL`; the others are for those in a hurry, and for tests."""
 
@@ -29,6 +39,7 @@ class Size:
     idle_seconds: float
     event_seconds: float
     facts: int
+    kills: Kills
     log_ins: int
     load_rounds: int
     load_seconds: float
@@ -41,7 +52,8 @@ FULL = Size(
     idle_seconds=60,
     event_seconds=20,
     facts=10_000,
-    log_ins=40,
+    kills=Kills(broker=3, speaker=1, listener=1, program=5),
+    log_ins=42,
     load_rounds=3,
     load_seconds=6,
     repetitions=5,
@@ -52,7 +64,8 @@ QUICK = Size(
     idle_seconds=5,
     event_seconds=5,
     facts=2_000,
-    log_ins=16,
+    kills=Kills(broker=3, speaker=1, listener=1, program=5),
+    log_ins=15,
     load_rounds=3,
     load_seconds=2,
     repetitions=2,
@@ -63,7 +76,8 @@ TINY = Size(
     idle_seconds=0.2,
     event_seconds=0.5,
     facts=400,
-    log_ins=2,
+    kills=Kills(broker=1, speaker=0, listener=1, program=2),
+    log_ins=1,
     load_rounds=1,
     load_seconds=0.3,
     repetitions=1,

@@ -35,8 +35,6 @@ from muelle.kit.db import Database, open_database
 from muelle.kit.db.migrations import migrate
 
 PER_SECOND = 400
-BROKER_KILLS = 3
-PROGRAM_KILLS = 5
 LONGEST_PAUSE_SECONDS = 1.0
 LOOKS_EVERY_SECONDS = 0.02
 STARTS_WITHIN_SECONDS = 60.0
@@ -62,11 +60,11 @@ def over_rabbit(ground: Ground) -> Iterator[Figure]:
         diary = Diary(ground, "rabbit")
         speaker = stack.enter_context(_service(replace(orders, roles=["speaker"]), diary))
         listener = stack.enter_context(_service(replace(orders, roles=["listener"]), diary))
-        dice, facts = random.Random(ground.seed), ground.size.facts
+        dice, facts, kills = random.Random(ground.seed), ground.size.facts, ground.size.kills
         blows = [
-            *(Blow("the broker", rabbit, "heard", at) for at in spread_out(dice, facts, BROKER_KILLS)),
-            *(Blow("the speaker", speaker, "told", at) for at in spread_out(dice, facts, 1)),
-            *(Blow("the listener", listener, "heard", at) for at in spread_out(dice, facts, 1)),
+            *(Blow("the broker", rabbit, "heard", at) for at in spread_out(dice, facts, kills.broker)),
+            *(Blow("the speaker", speaker, "told", at) for at in spread_out(dice, facts, kills.speaker)),
+            *(Blow("the listener", listener, "heard", at) for at in spread_out(dice, facts, kills.listener)),
         ]
         trial = _Trial(orders, blows, dice, diary)
         outcome = asyncio.run(trial.run([speaker, listener], lambda: _queued(rabbit, orders)))
@@ -77,8 +75,9 @@ def in_process(ground: Ground) -> Iterator[Figure]:
     orders = Orders(["speaker", "listener"], str(ground.folder), ground.size.facts, PER_SECOND)
     diary = Diary(ground, "in-process")
     with _service(orders, diary) as program:
-        dice = random.Random(ground.seed)
-        blows = [Blow("the program", program, "heard", at) for at in spread_out(dice, ground.size.facts, PROGRAM_KILLS)]
+        dice, size = random.Random(ground.seed), ground.size
+        points = spread_out(dice, size.facts, size.kills.program)
+        blows = [Blow("the program", program, "heard", at) for at in points]
         outcome = asyncio.run(_Trial(orders, blows, dice, diary).run([program], _nothing_queued))
     yield from _figures(IN_PROCESS, outcome, diary)
 
@@ -91,8 +90,7 @@ class Service(Program):
 
 def spread_out(dice: random.Random, facts: int, times: int) -> list[int]:
     """Points on the way, one in each of so many equal stretches between a tenth and nine tenths of it."""
-    stretch = 0.8 / times
-    return [int(facts * (0.1 + stretch * (place + dice.random()))) for place in range(times)]
+    return [int(facts * (0.1 + 0.8 * (place + dice.random()) / times)) for place in range(times)]
 
 
 class Diary:

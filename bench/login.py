@@ -26,7 +26,6 @@ from muelle.identity.passwords import THREADS
 
 SLOWER_THAN_ARGON2 = 1.25
 AT_ONCE = 8
-ROUNDS = 4
 
 Once = Callable[[int], Awaitable[None]]
 
@@ -61,13 +60,14 @@ async def _alternate(muelle: Muelle, ground: Ground) -> tuple[Rounds, Rounds]:
             await sign_up(client, f"person{place}")
     hash = _stored_hash(muelle)
     ground.say(f"hashes are made with {extract_parameters(hash)}")
-    each = max(1, ground.size.log_ins // ROUNDS)
+    rounds = ground.size.load_rounds
+    each = max(1, ground.size.log_ins // rounds)
     ours, bare = Rounds(), Rounds()
     with ThreadPoolExecutor(THREADS) as threads:
         log_in, verify = _LogIns(muelle).once, _verifying(hash, threads)
         for once in (log_in, verify):
             await once(0)
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for _ in range(each):
                 ours.alone.append(await _timed(log_in(0)))
                 bare.alone.append(await _timed(verify(0)))

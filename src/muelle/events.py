@@ -1,8 +1,8 @@
 """Every fact that rooms tell each other, in one file.
 
-A *level* fact says how a thing is and carries a `version`: keep the highest. The others say that something was done; the
-envelope says when, by whom and in which request. Facts are for ever: fields may be added, with a default, never renamed.
-No fact holds a secret.
+A *level* fact says how a thing is and carries a `version`: keep the highest. The others say that something was done;
+the envelope says when, by whom and in which request. Facts are for ever: fields may be added, with a default, and are
+never renamed. No fact holds a secret.
 """
 
 from __future__ import annotations

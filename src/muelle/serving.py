@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import structlog
 import uvicorn
@@ -62,8 +63,16 @@ class Stop:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._tell)
 
-    def __bool__(self) -> bool:
-        return self._told.is_set()
+    async def comes_after(self, task: asyncio.Task[Any]) -> bool:
+        """Waits for the end of a task. Where it is told to stop before that, it cancels the task and says so."""
+        told = asyncio.create_task(self._told.wait())
+        await asyncio.wait([task, told], return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if task.done():
+            return True
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return False
 
     async def wait(self) -> None:
         await self._told.wait()

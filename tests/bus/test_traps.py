@@ -17,6 +17,8 @@ import aio_pika
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.exc import PendingRollbackError
 from structlog.testing import capture_logs
 from tests.bus.harbour import ARRIVED, Harbour, ShipArrived, cargo, envelope_at, open_harbour
 from tests.bus.proxy import Proxy
@@ -558,6 +560,35 @@ async def test_a_statement_that_fails_in_one_handler_does_not_spoil_the_transact
     await inbox.takers()[0].take([envelope_at(clock.now(), f"ship {n}").to_bytes() for n in range(3)])
     assert await harbour.taken() == ["ship 0"]
     assert await inbox.counts() == {"parked": 2, "dead": 0}
+
+
+async def test_a_full_disk_in_the_middle_of_a_batch_leaves_nothing_of_it(
+    small_harbour: Harbour, clock: MovableClock
+) -> None:
+    harbour = small_harbour
+
+    async def load(tx: Transaction, envelope: Envelope) -> None:
+        for number in range(200):
+            await tx.run(cargo.insert(), {"ship": f"{envelope.subject} {number} {'x' * 80}", "tons": 1})
+
+    inbox = harbour.inbox_of(CUSTOMS, hook=load)
+    (taker,) = inbox.takers()
+    bodies = [envelope_at(clock.now(), f"ship {n}").to_bytes() for n in range(3)]
+    await _leave_room_for_pages(harbour, 3)
+    with pytest.raises(PendingRollbackError):
+        await taker.take(bodies)
+    assert (await inbox.counts(), await harbour.taken()) == ({"parked": 0, "dead": 0}, [])
+
+    await _leave_room_for_pages(harbour, 1000)
+    for _ in range(2):
+        await taker.take(bodies)
+    assert await harbour.counted("customs") == {f"ship {n}": 1 for n in range(3)}
+
+
+async def _leave_room_for_pages(harbour: Harbour, pages: int) -> None:
+    async with harbour.database.transaction() as tx:
+        now = await tx.scalar(text("PRAGMA page_count"))
+        await tx.scalar(text(f"PRAGMA max_page_count={now + pages}"))
 
 
 # --- what is no envelope

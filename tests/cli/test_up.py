@@ -6,12 +6,16 @@ import socket
 import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM, Signals
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 from tests.cli.machine import Machine, Running
 
-from muelle.kit.home import Holder, HomeLock, HomeTaken, holders_of
+from muelle.cli.mishaps import as_ours
+from muelle.kit.home import Holder, HomeLock, HomeTaken, HomeUnusable, holders_of
 
 STOPS_WITHIN_SECONDS = 5.0
 ANA = {"email": "ana@example.com", "password": "correct horse", "name": "Ana"}
@@ -151,11 +155,43 @@ def test_a_database_that_is_away_or_silent_is_told_in_a_sentence(machine: Machin
     assert "a-secret" not in away.err + too_late.err + examined.out + examined.err
 
 
+def test_it_can_be_stopped_before_it_is_up(machine: Machine) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        silent.settimeout(20)
+        port = silent.getsockname()[1]
+        running = machine.start("up", MUELLE_DATABASE_URL=f"postgresql://ana@127.0.0.1:{port}/x")
+        with silent.accept()[0]:  # now it waits for its database
+            code, seconds = running.end(SIGTERM)
+    assert (code, running.out) == (0, "")
+    assert seconds < STOPS_WITHIN_SECONDS
+    running.discard()
+
+
+def test_what_a_database_complains_about_is_told_without_the_statement(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/full.db")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 2")
+        connection.exec_driver_sql("CREATE TABLE a (b)")
+        with pytest.raises(OperationalError) as full:
+            connection.exec_driver_sql("INSERT INTO a VALUES (zeroblob(100000))")
+        with pytest.raises(OperationalError) as unknown:
+            connection.exec_driver_sql("INSERT INTO no_such_table VALUES ('a secret value')")
+    engine.dispose()
+    told = [as_ours(problem.value) for problem in (full, unknown)]
+    assert [str(error) for error in told] == [
+        "The database cannot do that: database or disk is full.",
+        "The database cannot do that: no such table: no_such_table.",
+    ]
+    assert as_ours(KeyError("a mistake of ours")) is None
+
+
 # --- the lock, by itself
 
 
-def test_a_lock_is_for_its_rooms(tmp_path: object) -> None:
-    home = Machine(tmp_path).home  # type: ignore[arg-type]
+def test_a_lock_is_for_its_rooms(tmp_path: Path) -> None:
+    home = tmp_path / "home"
     identity, audit = HomeLock(home, ["identity"]), HomeLock(home, ["audit"])
     identity.take(Holder("one", 1, ""))
     audit.take(Holder("two", 2, ""))
@@ -170,6 +206,8 @@ def test_a_lock_is_for_its_rooms(tmp_path: object) -> None:
     assert holders_of(home, ["identity", "audit"]) == []
     whole.take(Holder("three", 3, ""))
     assert holders_of(home, ["identity", "audit"]) == [Holder("three", 3, "")]
+    with pytest.raises(HomeUnusable, match="Not a directory"):
+        HomeLock(home / "audit.lock" / "home", ["audit"]).take(Holder("four", 4, ""))
 
 
 def an_open_connection(running: Running) -> socket.socket:

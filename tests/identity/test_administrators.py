@@ -176,7 +176,7 @@ async def test_two_administrators_cannot_remove_each_other(twins: World) -> None
         ways = ["DELETE /accounts/{}", "PUT /accounts/{}/role", "POST /accounts/{}/suspend", "DELETE /me"]
         one, other = ways[round_ % 4], ways[round_ // 4 * 3]
         answers = await asyncio.gather(act(twins, 0, a, one, b), act(twins, 1, b, other, a))
-        assert sorted(status // 100 for status in answers) == [2, 4], answers
+        assert sorted(status // 100 for status in answers) in ([2, 4], [2, 2]), answers
         found = await twins.identity.identity.accounts.list(Cursor(None, 10), "", None, None)
         left = [account for account in found if account.role == "admin" and account.state == "active"]
         assert len(left) == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-import pytest
 from tests.identity.doors import code_of, key_of
 from tests.world import PASSWORD, Person, World
 
@@ -115,23 +114,14 @@ async def test_a_key_ends_when_it_expires(one: World) -> None:
     assert code_of(await key.get("/me")) == (401, "token_expired")
 
 
-@pytest.mark.parametrize(
-    ("expires_at", "code"),
-    [
-        ("2001-01-01T00:00:00Z", "not_in_the_past"),
-        ("2090-01-01T00:00:00", "fields_invalid"),  # in which zone?
-        ("9999-12-31T23:59:59-23:00", "fields_invalid"),
-        ("9999-12-31T23:59:59Z", "fields_invalid"),
-        ("0001-01-01T00:00:00+23:00", "not_in_the_past"),
-        ("tomorrow", "fields_invalid"),
-        (1e300, "fields_invalid"),
-        (True, "fields_invalid"),
-    ],
-)
-async def test_an_expiry_that_makes_no_sense_is_refused(one: World, expires_at: object, code: str) -> None:
+async def test_an_expiry_that_makes_no_sense_is_refused(one: World) -> None:
     ana = await one.sign_up("ana@example.com")
-    answer = await ana.post("/me/keys", {"name": "k", "scopes": ["*"], "expires_at": expires_at})
-    assert code_of(answer) == (422, code)
+    without_zone, too_far = "2090-01-01T00:00:00", ["9999-12-31T23:59:59-23:00", "9999-12-31T23:59:59Z"]
+    for expires_at in (without_zone, *too_far, "0001-01-01T00:00:00+23:00", "tomorrow", 1e300, True, []):
+        answer = await ana.post("/me/keys", {"name": "k", "scopes": ["*"], "expires_at": expires_at})
+        assert answer.status_code == 422, expires_at
+    answer = await ana.post("/me/keys", {"name": "k", "scopes": ["*"], "expires_at": "2001-01-01T00:00:00Z"})
+    assert code_of(answer) == (422, "not_in_the_past")
     assert (await ana.get("/me/keys")).json() == []
 
 
@@ -141,13 +131,14 @@ async def test_an_expiry_is_shown_as_it_was_given_in_utc(one: World) -> None:
     assert answer.json()["expires_at"] == "2089-12-31T22:30:00.000Z"
 
 
-@pytest.mark.parametrize("scopes", [[], ["identity:fly"], ["nowhere:*"], ["identity"], ["IDENTITY:read"], ["* "]])
-async def test_a_scope_that_is_none_is_refused(one: World, scopes: list[str]) -> None:
+async def test_a_scope_that_is_none_is_refused(one: World) -> None:
     ana = await one.sign_up("ana@example.com")
-    answer = await ana.post("/me/keys", {"name": "k", "scopes": scopes})
-    assert answer.status_code == 422
-    if answer.json()["code"] == "unknown_scope":
-        assert "identity:read" in answer.json()["hint"]
+    for scopes in ([], ["identity:fly"], ["nowhere:*"], ["identity"], ["IDENTITY:read"], ["* "], ["*", "x:y"]):
+        answer = await ana.post("/me/keys", {"name": "k", "scopes": scopes})
+        assert answer.status_code == 422, scopes
+        if answer.json()["code"] == "unknown_scope":
+            assert "identity:read" in answer.json()["hint"]
+    assert (await ana.get("/me/keys")).json() == []
 
 
 async def test_a_revoked_key_is_worth_nothing_at_once(one: World) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import select
 from tests.identity.doors import quick_passwords
 from tests.waiting import eventually
-from tests.world import ONE, World, installation
+from tests.world import ONE, PASSWORD, World, installation
 
 from muelle.identity.letters import LAST_ATTEMPT, Letter, Letters
 from muelle.identity.tables import letters
@@ -145,3 +145,13 @@ async def test_two_replicas_send_each_letter_once(twins: World) -> None:
     await eventually(lambda: nothing_waits(twins))
     assert set(Counter(mail.to for mail in twins.postbox.mails).values()) == {1}
     assert len(twins.postbox.mails) == 100
+
+
+async def test_letters_go_out_after_the_commit_and_only_then(one: World) -> None:
+    await one.sign_up("ana@example.com")
+    await one.ask("POST", "/auth/signup", json={"email": "ana@example.com", "password": PASSWORD, "name": "A"})
+    await one.ask("POST", "/auth/signup", json={"email": "bea@example.com", "password": "short", "name": "B"})
+    await eventually(lambda: one.postbox.to("ana@example.com"))
+    await one.sign_up("eva@example.com")
+    await eventually(lambda: one.postbox.to("eva@example.com"))
+    assert [mail.to for mail in one.postbox.mails] == ["ana@example.com", "eva@example.com"]

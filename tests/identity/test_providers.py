@@ -301,25 +301,14 @@ async def test_a_round_trip_is_for_one_provider_and_works_once(
         assert code_of(await come_back(again, back)) == (403, "token_not_vouched")
 
 
-@pytest.mark.parametrize(
-    "cookie",
-    [
-        "",
-        "x",
-        "AAAA",
-        "%%%",
-        base64.urlsafe_b64encode(b"x" * 11).decode(),
-        base64.urlsafe_b64encode(Vault(b"another master key").seal("provider round trips", b"[]")).decode(),
-    ],
-)
-async def test_a_cookie_that_we_did_not_bake_is_refused(
-    browser: httpx.AsyncClient, little: LittleProvider, cookie: str
-) -> None:
+async def test_a_cookie_that_we_did_not_bake_is_refused(browser: httpx.AsyncClient, little: LittleProvider) -> None:
     back = await go(browser, little)
-    (name,) = browser.cookies
-    browser.cookies.clear()
-    browser.cookies.set(name, cookie)
-    assert code_of(await come_back(browser, back)) == (422, "link_spent")
+    ((name, good),) = browser.cookies.items()
+    elsewhere = Vault(b"another master key").seal("provider round trips", b"[]")
+    for cookie in ("", "x", "AAAA", "%%%", good[:-4], base64.urlsafe_b64encode(elsewhere).decode()):
+        browser.cookies.clear()
+        browser.cookies.set(name, cookie)
+        assert code_of(await come_back(browser, back)) == (422, "link_spent"), cookie
 
 
 async def test_an_id_token_of_another_round_trip_is_refused(browser: httpx.AsyncClient, little: LittleProvider) -> None:

@@ -15,6 +15,7 @@ from muelle.identity import attempts, store
 from muelle.identity.log_in import LogIn
 from muelle.identity.oidc.model import Vouched
 from muelle.identity.tables import api_keys, one_time_tokens, sessions
+from muelle.kit.http import Cursor
 
 WRONG = "not the password"
 
@@ -126,3 +127,16 @@ async def test_who_is_deleted_while_logging_in_is_not_there_and_nothing_breaks(t
         )
         statuses = {answer.status_code for answer in found if isinstance(answer, httpx.Response)}
         assert statuses <= {200, 204, 401}, statuses
+
+
+async def test_of_many_sign_ups_at_once_one_wins(twins: World) -> None:
+    answers = await asyncio.gather(*(sign_up(twins, number % 2, f"Ana {number}") for number in range(6)))
+    assert sorted(answers) == [201] + [409] * 5
+    found = await twins.identity.identity.accounts.list(Cursor(None, 10), "ana@example.com", None, None)
+    assert len(found) == 1
+
+
+async def sign_up(world: World, replica: int, name: str) -> int:
+    body = {"email": "ana@example.com", "password": PASSWORD, "name": name}
+    async with door(world.apps[replica]) as client:
+        return (await client.post("/auth/signup", json=body)).status_code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 
-import pytest
 from tests.identity.doors import code_of, hold_still, key_of, through, try_log_in
 from tests.identity.provider import LittleProvider
 from tests.world import PASSWORD, Person, World
@@ -155,21 +154,18 @@ async def test_codes_cannot_be_guessed_by_trying(one: World) -> None:
     hold_still(one)
     ana = await one.sign_up("ana@example.com")
     phone, _ = await turned_on(ana)
-    one.clock.leap(hours=1)
     tries = [await try_log_in(one.identity, "ana@example.com", code=phone.wrong()) for _ in range(11)]
     assert [answer.status_code for answer in tries] == [401] * attempts.PER_PAIR.burst + [429]
     body = {"code": phone.wrong(), "password": PASSWORD}
-    offs = [(await ana.delete("/me/second-factor", body)).status_code for _ in range(attempts.PER_ACCOUNT.burst + 1)]
-    assert offs[-1] == 429
-    assert 204 not in offs
+    offs = [(await ana.delete("/me/second-factor", body)).status_code for _ in range(attempts.PER_ACCOUNT.burst)]
+    assert offs == [401] * (attempts.PER_ACCOUNT.burst - 1) + [429]  # one was the code that confirmed it
 
 
-@pytest.mark.parametrize(
-    "code", ["", "12345", "1234567", "12345a", "123 456", "\uff11\uff12\uff13\uff14\uff15\uff16", "abcdef-ABCDEF", "123456\n"]
-)
-async def test_a_code_looks_like_one(one: World, code: str) -> None:
-    answer = await try_log_in(one.identity, "ana@example.com", code=code)
-    assert code_of(answer) == (422, "fields_invalid")
+async def test_a_code_looks_like_one(one: World) -> None:
+    wide = "\uff11\uff12\uff13\uff14\uff15\uff16"
+    for code in ("", "12345", "1234567", "12345a", "123 456", wide, "abcdef-ABCDEF", "123456\n"):
+        answer = await try_log_in(one.identity, "ana@example.com", code=code)
+        assert code_of(answer) == (422, "fields_invalid"), code
 
 
 async def test_an_account_without_a_password_can_have_it_too(vouched_world: World, little: LittleProvider) -> None:

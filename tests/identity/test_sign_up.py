@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import httpx
-import pytest
 from tests.identity.doors import code_of, knowing_a_provider, through, with_id_token
 from tests.identity.provider import LittleProvider
 from tests.world import ONE, PASSWORD, World, installation
@@ -55,38 +54,38 @@ async def test_closed_also_holds_for_those_whom_a_provider_vouches_for(tmp_path:
         assert boss.tokens["account"]["role"] == "admin"
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"email": "ana"},
-        {"email": "ana@"},
-        {"email": "a na@example.com"},
-        {"email": "ana@example.com\n"} | {"email": "ana@exa\nmple.com"},
-        {"email": "ana@example..com"},
-        {"email": "ána@example.com"},
-        {"email": "ana@exämple.com"},
-        {"email": "ana\u200b@example.com"},
-        {"email": "ana\0@example.com"},
-        {"email": f"{'a' * 65}@example.com"},
-        {"email": f"a@{'b' * 63}.{'b' * 63}.{'b' * 63}.{'b' * 63}"},
-        {"email": None},
-        {"email": ["ana@example.com"]},
-        {"password": "1234567"},
-        {"password": "x" * 257},
-        {"password": "with\0nul in it"},
-        {"password": 12345678},
-        {"name": ""},
-        {"name": " \t "},
-        {"name": "A\nB"},
-        {"name": "A\x1b[31m"},
-        {"name": "x" * 201},
-        {"role": "admin"},
-        {"email_verified": True},
-    ],
-)
-async def test_what_does_not_fit_is_refused_and_leaves_nothing(one: World, changes: dict[str, object]) -> None:
-    answer = await sign_up(one, **changes)
-    assert answer.status_code == 422, answer.text
+NONSENSE: list[dict[str, object]] = [
+    {"email": "ana"},
+    {"email": "ana@"},
+    {"email": "a na@example.com"},
+    {"email": "ana@exa\nmple.com"},
+    {"email": "ana@example..com"},
+    {"email": "ána@example.com"},
+    {"email": "ana@exämple.com"},
+    {"email": "ana\u200b@example.com"},
+    {"email": "ana\0@example.com"},
+    {"email": f"{'a' * 65}@example.com"},
+    {"email": f"a@{'b' * 63}.{'b' * 63}.{'b' * 63}.{'b' * 63}"},
+    {"email": None},
+    {"email": ["ana@example.com"]},
+    {"password": "1234567"},
+    {"password": "x" * 257},
+    {"password": "with\0nul in it"},
+    {"password": 12345678},
+    {"name": ""},
+    {"name": " \t "},
+    {"name": "A\nB"},
+    {"name": "A\x1b[31m"},
+    {"name": "x" * 201},
+    {"role": "admin"},
+    {"email_verified": True},
+]
+
+
+async def test_what_does_not_fit_is_refused_and_leaves_nothing(one: World) -> None:
+    for changes in NONSENSE:
+        answer = await sign_up(one, **changes)
+        assert answer.status_code == 422, (changes, answer.text)
     assert len(await one.identity.identity.accounts.list(_page(), "", None, None)) == 1  # the first administrator
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Column, Integer, MetaData, String, Table, event, inspect, select, text, update
 from sqlalchemy.dialects.sqlite import dialect
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
 
 import muelle.kit.bus.inbox
 import muelle.kit.bus.outbox
@@ -321,10 +321,45 @@ async def test_a_sqlite_file_survives_a_power_cut(sqlite: Database) -> None:
         assert await tx.scalar(text("PRAGMA foreign_keys")) == 1
 
 
+async def test_a_full_disk_leaves_nothing_of_a_transaction(sqlite: Database) -> None:
+    await _leave_room_for_pages(sqlite, 3)
+
+    async def launch_many() -> None:
+        async with sqlite.transaction() as tx:
+            await tx.run(boats.insert().values(name="first", crew=0))
+            for number in range(1000):
+                try:
+                    async with tx.savepoint():
+                        await tx.run(boats.insert().values(name=f"boat {number} {'x' * 500}", crew=0))
+                except OperationalError as problem:
+                    assert "full" in str(problem)  # noqa: PT017
+                    await tx.run(boats.insert().values(name="after the failure", crew=0))
+
+    with pytest.raises(PendingRollbackError):
+        await launch_many()
+    assert await names(sqlite) == []
+    await _leave_room_for_pages(sqlite, 1000)
+    await launch(sqlite, "Esperanza")
+    assert await names(sqlite) == ["Esperanza"]
+
+
+async def test_what_was_to_be_written_is_not_told_in_errors(sqlite: Database) -> None:
+    await launch(sqlite, "canary")
+    with pytest.raises(IntegrityError) as refused:
+        await launch(sqlite, "canary")
+    assert "canary" not in str(refused.value)
+
+
 async def test_a_reading_of_sqlite_cannot_write(sqlite: Database) -> None:
     async with sqlite.reading() as reader:
         with pytest.raises(OperationalError, match="readonly"):
             await reader.all(boats.insert().values(name="Esperanza", crew=0).returning(boats.c.name))
+
+
+async def _leave_room_for_pages(db: Database, pages: int) -> None:
+    async with db.transaction() as tx:
+        now = await tx.scalar(text("PRAGMA page_count"))
+        await tx.scalar(text(f"PRAGMA max_page_count={now + pages}"))
 
 
 HOLDER = """

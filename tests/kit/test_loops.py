@@ -142,6 +142,17 @@ async def test_a_loop_that_fails_waits_longer_each_time_and_recovers(
     assert (loop.outcome.failures_in_a_row, loop.outcome.last_error) == (0, "")
 
 
+async def test_a_loop_waits_no_longer_than_it_was_told(work: Work, clock: MovableClock) -> None:
+    work.failures = [ConnectionError("away")] * 200
+    async with running(Loop("test", work, PERIOD, clock, longest_pause=1.0)) as loop:
+        await eventually(lambda: loop.outcome.runs == 1)
+        await settled()
+        await clock.advance(60)
+        assert loop.outcome.failures_in_a_row > 10, "it would by now wait a minute"
+        for _ in range(3):
+            assert await _wait_for_run(clock, work, work.runs + 1) <= 1.05
+
+
 async def test_a_signal_does_not_shorten_the_pause_after_a_failure(loop: Loop, work: Work, clock: MovableClock) -> None:
     work.failures = [ConnectionError("away")] * 8
     loop.wake()
@@ -194,8 +205,9 @@ async def test_a_loop_may_be_started_again(loop: Loop, work: Work) -> None:
 
 @given(st.integers(1, 10_000))
 def test_a_pause_is_neither_short_nor_longer_than_the_longest(failures: int) -> None:
-    longest = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 30))
-    assert longest / 2 <= pause_before_retry(failures) <= longest
+    for limit in (LONGEST_RETRY_SECONDS, 5.0):
+        longest = min(limit, FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 30))
+        assert longest / 2 <= pause_before_retry(failures, limit) <= longest
 
 
 async def test_the_system_clock_waits_for_the_signal_or_the_time() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 
 from tests.identity.doors import code_of, key_of
-from tests.waiting import eventually
 from tests.world import PASSWORD, World
 
 
@@ -19,13 +18,6 @@ async def test_an_address_opens_one_account_however_it_is_spelt(world: World) ->
     assert (await world.log_in("aNa@eXample.com")).id == ana.id
     await world.settled()
     assert len(await world.recorded("AccountOpened", ana.id)) == 1
-
-
-async def test_of_many_sign_ups_at_once_one_wins(world: World) -> None:
-    bodies = [{"email": "ana@example.com", "password": PASSWORD, "name": f"Ana {number}"} for number in range(6)]
-    answers = await asyncio.gather(*(world.ask("POST", "/auth/signup", json=body) for body in bodies))
-    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 5
-    assert len(world.postbox.to("ana@example.com")) <= 1
 
 
 async def test_a_suspended_person_may_look_and_change_nothing(world: World) -> None:
@@ -86,13 +78,3 @@ async def history(world: World, subject: str) -> dict[str, list[str | None]]:
     for entry in await world.audit.audit.list(Cursor(None, 200), subject=subject):
         found.setdefault(entry.type, []).append(entry.details)
     return found
-
-
-async def test_letters_go_out_after_the_commit_and_only_then(world: World) -> None:
-    await world.sign_up("ana@example.com")
-    await world.ask("POST", "/auth/signup", json={"email": "ana@example.com", "password": PASSWORD, "name": "A"})
-    await world.ask("POST", "/auth/signup", json={"email": "bea@example.com", "password": "short", "name": "B"})
-    await eventually(lambda: world.postbox.to("ana@example.com"))
-    await world.sign_up("eva@example.com")
-    await eventually(lambda: world.postbox.to("eva@example.com"))
-    assert [mail.to for mail in world.postbox.mails] == ["ana@example.com", "eva@example.com"]

@@ -6,7 +6,7 @@ import asyncio
 import base64
 
 from tests.identity.doors import code_of, key_of, try_log_in
-from tests.world import PASSWORD, Person, World
+from tests.world import World
 
 from muelle.identity import totp
 
@@ -75,20 +75,3 @@ async def test_one_code_lets_in_once_however_many_try(world: World) -> None:
 
 def present_code(world: World, shown: str) -> str:
     return totp.code_at(base64.b32decode(shown), totp.step_at(world.clock.now()))
-
-
-async def test_a_password_change_leaves_only_this_session(world: World) -> None:
-    ana = await world.sign_up("ana@example.com")
-    elsewhere: Person = await world.log_in("ana@example.com")
-    assert code_of(await ana.post("/me/password", {"password": NEW})) == (422, "password_needed")
-    assert code_of(await ana.post("/me/password", {"present": "wrong", "password": NEW})) == (403, "password_wrong")
-    assert (await elsewhere.get("/me")).status_code == 200
-    assert (await ana.post("/me/password", {"present": PASSWORD, "password": NEW})).status_code == 204
-    assert (await ana.get("/me")).status_code == 200
-    assert (await elsewhere.get("/me")).status_code == 401
-    token = {"refresh_token": elsewhere.tokens["refresh_token"]}
-    assert (await world.ask("POST", "/auth/refresh", json=token)).status_code == 401
-    assert (await try_log_in(world.identity, "ana@example.com")).status_code == 401
-    assert (await world.log_in("ana@example.com", NEW)).id == ana.id
-    (changed,) = await world.recorded("PasswordChanged", ana.id)
-    assert changed.actor == ana.id

@@ -70,11 +70,11 @@ def _run(settings: Settings, rooms: Sequence[str], holder: Holder, *, locked: Se
 async def _serve(settings: Settings, rooms: Sequence[str], listener: socket.socket) -> None:
     stop = serving.Stop()
     looking = asyncio.create_task(found.best())
-    application = await opened(settings, rooms)
+    starting = asyncio.create_task(_started(settings, rooms))
+    if not await stop.comes_after(starting):
+        return
+    application, first = starting.result()
     try:
-        first = await _start(application, stop)
-        if stop:
-            return
         engine = await looking
 
         def ready() -> None:
@@ -87,17 +87,13 @@ async def _serve(settings: Settings, rooms: Sequence[str], listener: socket.sock
     _log.info("stopped", pid=os.getpid())
 
 
-async def _start(application: Application, stop: serving.Stop) -> FirstLogIn | None:
-    """Starts it, unless it is told to stop meanwhile."""
-    starting = asyncio.create_task(application.start())
-    told = asyncio.create_task(stop.wait())
-    await asyncio.wait([starting, told], return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
-    if stop and not starting.done():
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
-        return None
-    return await starting
+async def _started(settings: Settings, rooms: Sequence[str]) -> tuple[Application, FirstLogIn | None]:
+    application = await opened(settings, rooms)
+    try:
+        return application, await application.start()
+    except BaseException:
+        await _rest(application)
+        raise
 
 
 async def _rest(application: Application) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from muelle import events
@@ -16,13 +17,13 @@ from muelle.identity.model import (
     LastAdministrator,
     NoSuchAccount,
     NotOnYourself,
-    PasswordNeeded,
-    PasswordWrong,
     RoleWhy,
     State,
 )
+from muelle.identity.presence import present, prove, proved
 from muelle.kit.db import Transaction
 from muelle.kit.http import Caller, Cursor, Role
+from muelle.kit.http.access import AdministratorsOnly
 from muelle.kit.ids import new_id
 
 FIRST_ADMINISTRATOR = "admin@localhost"
@@ -78,20 +79,12 @@ class Accounts:
         """From the command line: whoever sits at the machine may."""
         hash = await self._core.passwords.hash(password)
         async with self._core.database.transaction() as tx:
-            present = await store.account_by_email(tx, email)
+            present = await store.lock_account_by_email(tx, email)
             if present is None:
-                return await self.open(
-                    tx,
-                    email=email,
-                    name=name,
-                    by="command line",
-                    password_hash=hash,
-                    role=Role.ADMIN,
-                    role_why=RoleWhy.GRANTED,
-                    email_verified=True,
-                )
+                return await self._open_administrator(tx, email, name, hash)
             await store.remove_sessions(tx, present.id)
             await store.remove_keys(tx, present.id)
+            await store.remove_one_time_tokens(tx, present.id)
             account = await self._changed(
                 tx,
                 present.id,
@@ -111,14 +104,35 @@ class Accounts:
             return account
 
     async def ensure_administrator(self) -> FirstLogIn | None:
-        """On an empty installation, makes the first administrator and returns how to log in; else nothing."""
+        """On an empty installation, makes the first administrator and returns how to log in; else nothing.
+
+        Of several replicas that start at once, one does it: the others find the address taken."""
         async with self._core.database.reading() as reader:
             if await store.count_accounts(reader):
                 return None
         email = min(self._core.policy.administrators, default=FIRST_ADMINISTRATOR)
         first = FirstLogIn(email, secrets.token_urlsafe(15))
-        await self.make_administrator(first.email, first.password)
+        hash = await self._core.passwords.hash(first.password)
+        async with self._core.database.transaction() as tx:
+            if await store.count_accounts(tx):
+                return None
+            try:
+                await self._open_administrator(tx, first.email, "Administrator", hash)
+            except EmailTaken:
+                return None
         return first
+
+    async def _open_administrator(self, tx: Transaction, email: str, name: str, hash: str) -> Account:
+        return await self.open(
+            tx,
+            email=email,
+            name=name,
+            by="command line",
+            password_hash=hash,
+            role=Role.ADMIN,
+            role_why=RoleWhy.GRANTED,
+            email_verified=True,
+        )
 
     async def get(self, id: str) -> Account:
         async with self._core.database.reading() as reader:
@@ -133,35 +147,31 @@ class Accounts:
 
     async def rename(self, caller: Caller, name: str) -> Account:
         async with self._core.database.transaction() as tx:
+            await present(tx, caller)
             account = await self._changed(tx, caller.account_id, name=name)
             await self._core.outbox.emit(tx, events.ProfileChanged(account_id=account.id))
             return account
 
     async def close(self, caller: Caller, password: str | None) -> None:
         """A person closes their own account, and proves with the password that it is them."""
-        account = await self.get(caller.account_id)
-        if account.password_hash is not None:
-            if password is None:
-                raise PasswordNeeded
-            await self._core.attempts.count("password", account.email, "")
-            if not await self._core.passwords.verify(account.password_hash, password):
-                raise PasswordWrong
+        hash = await prove(self._core, caller, password)
         async with self._core.database.transaction() as tx:
-            await self._remove(tx, caller.account_id)
+            locked = await store.lock_with_administrators(tx, caller.account_id)
+            await self._remove(tx, await proved(tx, caller, hash), locked)
 
     async def suspend(self, caller: Caller, id: str, reason: str) -> Account:
         async with self._core.database.transaction() as tx:
-            account = await self._someone_else(tx, caller, id)
+            account, locked = await self._someone_else(tx, caller, id)
             if account.suspended:
                 raise AlreadySo(state="suspended")
-            await self._keep_an_administrator(tx, account)
+            _keep_an_administrator(account, locked)
             account = await self._changed(tx, id, state=State.SUSPENDED)
             await self._core.outbox.emit(tx, events.AccountSuspended(account_id=id, reason=reason))
             return account
 
     async def reinstate(self, caller: Caller, id: str) -> Account:
         async with self._core.database.transaction() as tx:
-            account = await self._someone_else(tx, caller, id)
+            account, _ = await self._someone_else(tx, caller, id)
             if not account.suspended:
                 raise AlreadySo(state="active")
             account = await self._changed(tx, id, state=State.ACTIVE)
@@ -170,31 +180,30 @@ class Accounts:
 
     async def change_role(self, caller: Caller, id: str, role: Role) -> Account:
         async with self._core.database.transaction() as tx:
-            account = await self._someone_else(tx, caller, id)
+            account, locked = await self._someone_else(tx, caller, id)
             if account.role is role:
                 raise AlreadySo(state=f"a {role}'s" if role is Role.CLIENT else f"an {role}'s")
             if role is Role.CLIENT:
-                await self._keep_an_administrator(tx, account)
+                _keep_an_administrator(account, locked)
             account = await self._changed(tx, id, role=role, role_why=RoleWhy.GRANTED)
             await self._core.outbox.emit(tx, events.RoleChanged(account_id=id, role=role.value, why="administrator"))
             return account
 
     async def remove(self, caller: Caller, id: str) -> None:
         async with self._core.database.transaction() as tx:
-            await self._someone_else(tx, caller, id)
-            await self._remove(tx, id)
+            await self._remove(tx, *await self._someone_else(tx, caller, id))
 
-    async def _someone_else(self, tx: Transaction, caller: Caller, id: str) -> Account:
+    async def _someone_else(self, tx: Transaction, caller: Caller, id: str) -> tuple[Account, Sequence[Account]]:
+        """The account, and all that are locked with it: the caller's is among them, or it administers no longer."""
         if id == caller.account_id:
             raise NotOnYourself
-        account = await store.lock_account(tx, id)
-        if account is None:
-            raise NoSuchAccount
-        return account
-
-    async def _keep_an_administrator(self, tx: Transaction, account: Account) -> None:
-        if account.role is Role.ADMIN and not await store.other_administrators(tx, account.id):
-            raise LastAdministrator
+        locked = await store.lock_with_administrators(tx, id)
+        if all(account.id != caller.account_id for account in locked):
+            raise AdministratorsOnly
+        for account in locked:
+            if account.id == id:
+                return account, locked
+        raise NoSuchAccount
 
     async def _changed(self, tx: Transaction, id: str, **values: object) -> Account:
         account = await store.change_account(tx, id, **values)
@@ -203,14 +212,11 @@ class Accounts:
         await self._core.tell_changed(tx, account)
         return account
 
-    async def _remove(self, tx: Transaction, id: str) -> None:
-        account = await store.lock_account(tx, id)
-        if account is None:
-            raise NoSuchAccount
-        await self._keep_an_administrator(tx, account)
-        await store.remove_account(tx, id)
+    async def _remove(self, tx: Transaction, account: Account, locked: Sequence[Account]) -> None:
+        _keep_an_administrator(account, locked)
+        await store.remove_account(tx, account.id)
         gone = events.AccountChanged(
-            account_id=id,
+            account_id=account.id,
             version=account.version + 1,
             email="",
             name="",
@@ -218,5 +224,10 @@ class Accounts:
             state="deleted",
             email_verified=False,
         )
-        await self._core.outbox.emit(tx, gone, events.AccountDeleted(account_id=id))
+        await self._core.outbox.emit(tx, gone, events.AccountDeleted(account_id=account.id))
         tx.after_commit(self._core.recognition.forget)
+
+
+def _keep_an_administrator(account: Account, locked: Sequence[Account]) -> None:
+    if account.role is Role.ADMIN and not any(other.administers for other in locked if other.id != account.id):
+        raise LastAdministrator

@@ -1,7 +1,8 @@
-"""Logging in through a provider: with an ID token that a client brings, or from a browser, out to the provider and back.
+"""Logging in through a provider: with an ID token that a client brings, or from a browser, there and back.
 
-What has to be remembered in between (state, nonce, PKCE verifier) travels sealed in a cookie of that browser, so that no
-table is needed, and a prepared link cannot log somebody in to another person's account.
+What has to be remembered in between (state, nonce, PKCE verifier) travels sealed in a cookie of that browser, so that
+no table is needed, and a prepared link cannot log somebody in to another person's account. Behind https the cookie's
+name begins with `__Host-`: no page on another host of our domain, such as a client's own app, can plant one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from muelle.kit.errors import Missing
 from muelle.kit.vault import SealBroken
 
 COOKIE = "muelle_provider"
+COOKIE_PATH = "/api/v1/auth/providers"
 ROUND_TRIP_SECONDS = 600
 _PURPOSE = "provider round trips"
 
@@ -51,6 +53,15 @@ class Providers(Protocol):
     async def finish(self, name: str, code: str, redirect_uri: str, code_verifier: str, nonce: str, /) -> Vouching: ...
 
     async def verify(self, name: str, id_token: str, /, *, nonce: str | None = None) -> Vouching: ...
+
+
+@dataclass(frozen=True)
+class Cookie:
+    """What the browser keeps the round trip in."""
+
+    name: str
+    path: str
+    secure: bool
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,11 @@ class BrowserLogIn:
     @property
     def names(self) -> list[str]:
         return sorted(self._providers.names) if self._providers else []
+
+    @property
+    def cookie(self) -> Cookie:
+        secure = self._core.policy.url.startswith("https://")
+        return Cookie(f"__Host-{COOKIE}", "/", secure=True) if secure else Cookie(COOKIE, COOKIE_PATH, secure=False)
 
     async def with_id_token(self, name: str, id_token: str, nonce: str | None, agent: str) -> LoggedIn:
         vouching = await self._known(name).verify(name, id_token, nonce=nonce)

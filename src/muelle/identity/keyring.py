@@ -14,11 +14,11 @@ from muelle.identity.model import (
     ApiKey,
     KeyId,
     KeyringFull,
-    NoSuchAccount,
     NoSuchKey,
     NotInThePast,
     UnknownScope,
 )
+from muelle.identity.presence import present
 from muelle.kit.http import Caller
 from muelle.kit.ids import new_id
 
@@ -57,8 +57,7 @@ class Keyring:
             last_used_at=None,
         )
         async with self._core.database.transaction() as tx:
-            if await store.lock_account(tx, caller.account_id) is None:
-                raise NoSuchAccount
+            await present(tx, caller)
             if len(await store.list_keys(tx, caller.account_id)) >= LARGEST_KEYRING:
                 raise KeyringFull(most=LARGEST_KEYRING)
             await store.add_key(tx, key)
@@ -72,6 +71,7 @@ class Keyring:
 
     async def revoke(self, caller: Caller, key_id: str) -> None:
         async with self._core.database.transaction() as tx:
+            await present(tx, caller)
             if not await store.remove_keys(tx, caller.account_id, only=key_id):
                 raise NoSuchKey
             await self._core.outbox.emit(tx, events.ApiKeyRevoked(account_id=caller.account_id, key_id=key_id))

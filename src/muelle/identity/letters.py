@@ -1,8 +1,8 @@
 """Letters: mail that identity still has to send. Written in the transaction of their cause, sent after it, retried.
 
-A letter is sealed, because it holds a secret link, and gone once it is sent. Several replicas share the work: each claims
-a letter by a guarded update before it sends it. A crash between sending and noting it sends the same letter twice, with
-the same Message-ID; never none.
+A letter is sealed, because it holds a secret link, and gone once it is sent. Several replicas share the work: each
+claims a letter by a guarded update before it sends it. A crash between sending and noting it sends the same letter
+twice, with the same Message-ID; never none.
 """
 
 from __future__ import annotations
@@ -49,10 +49,19 @@ class Letters:
         self.loop = Loop("identity.letters", self._send_due, PERIOD_SECONDS, clock)
 
     async def write(self, tx: Transaction, letter: Letter) -> None:
+        await self._put(tx, letter)
+        tx.after_commit(self.loop.wake)
+
+    async def write_for_show(self, tx: Transaction, letter: Letter) -> None:
+        """Takes as long as writing it, and leaves nothing: for somebody who is not here."""
+        await tx.run(delete(letters).where(letters.c.id == await self._put(tx, letter)))
+        tx.after_commit(self.loop.wake)
+
+    async def _put(self, tx: Transaction, letter: Letter) -> str:
         sealed = self._vault.seal(_PURPOSE, json.dumps(asdict(letter)).encode())
         row = {"id": new_id(), "kind": letter.kind, "sealed": sealed, "attempts": 0, "next_at": self._clock.now()}
         await tx.run(letters.insert().values(row))
-        tx.after_commit(self.loop.wake)
+        return str(row["id"])
 
     async def _send_due(self) -> bool:
         due = select(letters).where(letters.c.next_at <= self._clock.now()).order_by(letters.c.next_at).limit(BATCH)
@@ -71,20 +80,22 @@ class Letters:
             return bool((await tx.run(claim)).rowcount)
 
     async def _send(self, row: AnyRow) -> None:
-        this = letters.c.id == row.id
         try:
             letter = Letter(**json.loads(self._vault.open(_PURPOSE, row.sealed)))
             await self._mailer.send(Mail(row.id, letter.to, letter.subject, letter.text))
         except Exception as error:
-            given_up = row.attempts + 1 >= LAST_ATTEMPT
-            _log.warning(
-                "letter not sent", kind=row.kind, attempts=row.attempts + 1, given_up=given_up, error=str(error)
-            )
-            next_at = self._clock.now() + timedelta(seconds=5 * pause_before_retry(row.attempts + 1))
-            async with self._database.transaction() as tx:
-                await tx.run(
-                    delete(letters).where(this) if given_up else update(letters).where(this).values(next_at=next_at)
-                )
+            await self._put_back(row, row.attempts + 1, error)
         else:
             async with self._database.transaction() as tx:
-                await tx.run(delete(letters).where(this))
+                await tx.run(delete(letters).where(letters.c.id == row.id))
+
+    async def _put_back(self, row: AnyRow, attempts: int, error: Exception) -> None:
+        """For later, or for good; unless somebody else has it by now, because this took longer than the lease."""
+        given_up = attempts >= LAST_ATTEMPT
+        _log.warning("letter not sent", kind=row.kind, attempts=attempts, given_up=given_up, error=str(error))
+        ours = letters.c.id == row.id, letters.c.attempts == attempts
+        next_at = self._clock.now() + timedelta(seconds=5 * pause_before_retry(attempts))
+        async with self._database.transaction() as tx:
+            await tx.run(
+                delete(letters).where(*ours) if given_up else update(letters).where(*ours).values(next_at=next_at)
+            )

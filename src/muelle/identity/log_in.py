@@ -11,7 +11,9 @@ from muelle.identity import store
 from muelle.identity.accounts import Accounts
 from muelle.identity.core import Core, act_as
 from muelle.identity.model import (
+    LONGEST_NAME,
     Account,
+    EmailTaken,
     EmailUnproven,
     LogInFailed,
     NoSuchSession,
@@ -22,6 +24,7 @@ from muelle.identity.model import (
     SessionId,
     SignupClosed,
 )
+from muelle.identity.presence import present
 from muelle.identity.proof import Proof, accept_proof
 from muelle.identity.second_factor import SecondFactor
 from muelle.kit.bus import origin
@@ -87,13 +90,13 @@ class LogIn:
             account = await store.account_by_email(reader, email)
         hash = account.password_hash if account else None
         if not await self._core.passwords.verify(hash, password) or account is None or hash is None:
-            await self._note_refusal(account, "wrong password")
+            await self._note_refusal(account, email, "wrong password")
             raise LogInFailed
         fresh = await self._core.passwords.hash(password) if self._core.passwords.outdated(hash) else None
         try:
             logged_in = await self._open_checked(account, hash, code, agent, fresh)
         except SecondFactorWrong:
-            await self._note_refusal(account, "wrong code")
+            await self._note_refusal(account, email, "wrong code")
             raise
         await self._core.attempts.forgive("log-in", email, address)
         return logged_in
@@ -118,24 +121,43 @@ class LogIn:
         if not vouching.email_verified:
             raise EmailUnproven
         async with self._core.database.transaction() as tx:
-            account = await store.account_by_link(tx, vouching.issuer, vouching.subject)
+            account = await store.lock_account_by_link(tx, vouching.issuer, vouching.subject)
             if account is None:
                 account = await self._account_for(tx, provider, vouching)
+            act_as(account)
             account = await self._apply_list(tx, account, vouching.email)
             return await self.open_session(tx, account, provider, agent)
 
     async def _account_for(self, tx: Transaction, provider: str, vouching: Vouching) -> Account:
-        account = await store.account_by_email(tx, vouching.email)
-        if account is None:
-            name = vouching.name or vouching.email.partition("@")[0]
-            account = await self._accounts.open(tx, email=vouching.email, name=name, by=provider, email_verified=True)
-        else:
-            account = await accept_proof(self._core, tx, account, provider)
-            await self._core.tell_changed(tx, account)
-        now = self._core.clock.now()
-        await store.link_provider(tx, vouching.issuer, vouching.subject, account.id, provider, now)
-        await self._core.outbox.emit(tx, events.ProviderLinked(account_id=account.id, provider=provider))
+        account = await store.lock_account_by_email(tx, vouching.email)
+        account = account or await self._open_vouched(tx, provider, vouching)
+        act_as(account)
+        account = await accept_proof(self._core, tx, account, provider)
+        linked = await store.link_provider(
+            tx,
+            issuer=vouching.issuer,
+            subject=vouching.subject,
+            account_id=account.id,
+            provider=provider,
+            now=self._core.clock.now(),
+        )
+        if linked:
+            await self._core.outbox.emit(tx, events.ProviderLinked(account_id=account.id, provider=provider))
         return account
+
+    async def _open_vouched(self, tx: Transaction, provider: str, vouching: Vouching) -> Account:
+        """A new account; or the one that somebody opened with that address at this very moment."""
+        policy, email = self._core.policy, vouching.email
+        if not policy.signup_open and email not in policy.administrators:
+            raise SignupClosed
+        name = (vouching.name or email.partition("@")[0])[:LONGEST_NAME]
+        try:
+            return await self._accounts.open(tx, email=email, name=name, by=provider, email_verified=True)
+        except EmailTaken:
+            account = await store.lock_account_by_email(tx, email)
+            if account is None:
+                raise
+            return account
 
     async def _apply_list(self, tx: Transaction, account: Account, vouched_email: str) -> Account:
         """The administrators' list counts at each vouched log-in, and takes back only what it gave itself."""
@@ -182,8 +204,9 @@ class LogIn:
                 raise TokenExpired
             until = now + self._core.policy.session_lifetime
             if session.generation != claims.generation or not await store.next_generation(tx, session, now, until):
-                reused = True
-                await self._close_stolen(tx, session)
+                reused = await self._close_stolen(tx, session)
+                if not reused:
+                    raise TokenInvalid  # it was closed at this very moment, by somebody who may
         if reused:
             raise RefreshReused
         return self._tokens_for(account, session, session.generation + 1)
@@ -212,6 +235,7 @@ class LogIn:
 
     async def _revoke(self, caller: Caller, *, only: str | None = None, but: str | None = None) -> int:
         async with self._core.database.transaction() as tx:
+            await present(tx, caller)
             gone = await store.remove_sessions(tx, caller.account_id, only=only, but=but)
             if gone:
                 fact = events.SessionsRevoked(account_id=caller.account_id, count=len(gone), why="owner")
@@ -219,17 +243,22 @@ class LogIn:
                 tx.after_commit(self._core.recognition.forget)
             return len(gone)
 
-    async def _close_stolen(self, tx: Transaction, session: Session) -> None:
-        await store.remove_sessions(tx, session.account_id, only=session.id)
+    async def _close_stolen(self, tx: Transaction, session: Session) -> bool:
+        if not await store.remove_sessions(tx, session.account_id, only=session.id):
+            return False
         fact = events.RefreshTokenReused(account_id=session.account_id, session_id=session.id)
         await self._core.outbox.emit(tx, fact)
         tx.after_commit(self._core.recognition.forget)
+        return True
 
-    async def _note_refusal(self, account: Account | None, reason: str) -> None:
-        """In the account's history; an address that nobody has leaves no trace to fill a disk with."""
-        if account is not None:
-            async with self._core.database.transaction() as tx:
-                await self._core.outbox.emit(tx, events.LogInRefused(account_id=account.id, reason=reason))
+    async def _note_refusal(self, account: Account | None, email: str, reason: str) -> None:
+        """In the account's history. An address that nobody has leaves no trace to fill a disk with; it only takes as
+        long."""
+        if account is None:
+            await self._core.attempts.count_for_show("log-in", email)
+            return
+        async with self._core.database.transaction() as tx:
+            await self._core.outbox.emit(tx, events.LogInRefused(account_id=account.id, reason=reason))
 
     def _tokens_for(self, account: Account, session: Session, generation: int) -> LoggedIn:
         lifetime = self._core.policy.access_lifetime

@@ -16,6 +16,7 @@ KeyId = NewType("KeyId", str)
 
 SHORTEST_PASSWORD = 6
 LONGEST_PASSWORD = 256
+LONGEST_NAME = 200
 LARGEST_KEYRING = 50
 LARGEST_SESSION_LIST = 100
 
@@ -52,6 +53,10 @@ class Account:
     @property
     def suspended(self) -> bool:
         return self.state is State.SUSPENDED
+
+    @property
+    def administers(self) -> bool:
+        return self.role is Role.ADMIN and not self.suspended
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,17 @@
 """Password hashes: argon2id, off the event loop, a few at a time.
 
 A hash takes tens of milliseconds and 64 MiB on purpose. It runs on a small pool of threads (argon2 lets go of the
-interpreter), so that a hundred log-ins at once wait for each other and neither for memory nor for the rest of the program.
+interpreter), so that a hundred log-ins at once wait for each other, and neither for memory nor for the rest of the
+program.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, TypeVarTuple
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -17,6 +20,9 @@ from muelle.identity.model import SHORTEST_PASSWORD, PasswordTooShort
 from muelle.kit.db import refuse_inside_transaction
 
 THREADS = max(2, min(4, os.cpu_count() or 2))
+
+Arguments = TypeVarTuple("Arguments")
+Answer = TypeVar("Answer")
 
 
 class Passwords:
@@ -50,6 +56,6 @@ class Passwords:
         except (VerificationError, InvalidHashError):
             return False
 
-    async def _off_loop(self, work, *arguments):  # type: ignore[no-untyped-def]
+    async def _off_loop(self, work: Callable[[*Arguments], Answer], *arguments: *Arguments) -> Answer:
         refuse_inside_transaction("a password hash")
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)

@@ -11,8 +11,10 @@ from datetime import timedelta
 
 from muelle.events import EmailVerified, UnprovenAccessRemoved
 from muelle.identity import store, tokens
+from muelle.identity.attempts import PER_MAILBOX
 from muelle.identity.core import Core
 from muelle.identity.model import Account, LinkSpent
+from muelle.identity.presence import present
 from muelle.identity.texts import VERIFY_HOURS, verify_letter
 from muelle.kit.db import Transaction
 from muelle.kit.http import Caller
@@ -32,26 +34,29 @@ class Proof:
         await self._core.letters.write(tx, verify_letter(account.email, token, self._core.policy.url))
 
     async def ask_again(self, caller: Caller) -> None:
-        await self._core.attempts.count("verify", caller.email, "")
+        await self._core.attempts.count("verify", caller.email, "", per_account=PER_MAILBOX)
         async with self._core.database.transaction() as tx:
-            account = await store.lock_account(tx, caller.account_id)
-            if account is not None and not account.email_verified:
+            account = await present(tx, caller)
+            if not account.email_verified:
                 await self.ask(tx, account)
 
     async def confirm(self, caller: Caller, token: str) -> None:
         """Both at once: logged in with what the account was opened with, and a code from the mailbox."""
         async with self._core.database.transaction() as tx:
+            account = await present(tx, caller)
             spent = await store.spend_one_time_token(tx, tokens.digest(token), VERIFY, self._core.clock.now())
-            if spent is None or spent.account_id != caller.account_id or spent.email != caller.email:
+            if spent is None or spent.account_id != account.id or spent.email != account.email:
                 raise LinkSpent
-            account = await store.change_account(tx, caller.account_id, email_verified=True)
-            if account is not None:
-                await self._core.outbox.emit(tx, EmailVerified(account_id=account.id, by="mail"))
-                await self._core.tell_changed(tx, account)
+            account = await store.change_account(tx, account.id, email_verified=True) or account
+            await self._core.outbox.emit(tx, EmailVerified(account_id=account.id, by="mail"))
+            await self._core.tell_changed(tx, account)
 
 
 async def accept_proof(core: Core, tx: Transaction, account: Account, by: str) -> Account:
-    """The owner of the address is here, without the password: an unproven account is cleared and theirs."""
+    """The owner of the address is here, without the password: an unproven account is cleared and theirs.
+
+    The account has to be locked: else a stranger could put something in between two of the removals.
+    """
     if account.email_verified:
         return account
     await store.remove_sessions(tx, account.id)
@@ -65,4 +70,6 @@ async def accept_proof(core: Core, tx: Transaction, account: Account, by: str) -
     await core.outbox.emit(
         tx, EmailVerified(account_id=account.id, by=by), UnprovenAccessRemoved(account_id=account.id, why=by)
     )
-    return cleared or account
+    account = cleared or account
+    await core.tell_changed(tx, account)
+    return account

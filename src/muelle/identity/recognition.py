@@ -1,8 +1,9 @@
 """Recognises who is asking, by access token or API key.
 
-What was recognised is remembered for `REMEMBERED_SECONDS`, so that a busy client does not cost a query each time. Within
-this process a change (log-out, suspension, a new role) is seen at once, because it makes all of it forgotten; a change
-made by another process is seen after that many seconds at the latest.
+What was recognised is remembered for `REMEMBERED_SECONDS`, so that a busy client does not cost a query each time.
+Within this process a change (log-out, suspension, a new role) is seen at once, because it makes all of it forgotten; a
+change made by another process is seen after that many seconds at the latest. What could outlive that (a new key, a new
+password) asks again in its own transaction: see `presence`.
 """
 
 from __future__ import annotations

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 
 from muelle import events
 from muelle.identity import store, totp
-from muelle.identity.core import Core
+from muelle.identity.core import Core, act_as
 from muelle.identity.model import (
     Account,
-    NoSuchAccount,
-    PasswordNeeded,
-    PasswordWrong,
     SecondFactorIsOff,
     SecondFactorIsOn,
     SecondFactorWrong,
 )
+from muelle.identity.presence import present, prove, proved
 from muelle.kit.db import Transaction
 from muelle.kit.http import Caller
 
@@ -37,7 +35,7 @@ class SecondFactor:
     async def begin(self, caller: Caller) -> Setup:
         secret = totp.make_secret()
         async with self._core.database.transaction() as tx:
-            account = await self._account(tx, caller)
+            account = await present(tx, caller)
             if account.totp_on:
                 raise SecondFactorIsOn
             sealed = self._core.vault.seal(_PURPOSE, secret)
@@ -49,7 +47,7 @@ class SecondFactor:
         await self._core.attempts.count("code", caller.email, "")
         codes = totp.make_recovery_codes()
         async with self._core.database.transaction() as tx:
-            account = await self._account(tx, caller)
+            account = await present(tx, caller)
             if account.totp_on:
                 raise SecondFactorIsOn
             await self._use_code(tx, account, code)
@@ -61,15 +59,9 @@ class SecondFactor:
 
     async def turn_off(self, caller: Caller, password: str | None, code: str) -> None:
         await self._core.attempts.count("code", caller.email, "")
-        async with self._core.database.reading() as reader:
-            account = await store.account_by_id(reader, caller.account_id)
-        if account is not None and account.password_hash is not None:
-            if password is None:
-                raise PasswordNeeded
-            if not await self._core.passwords.verify(account.password_hash, password):
-                raise PasswordWrong
+        hash = await prove(self._core, caller, password)
         async with self._core.database.transaction() as tx:
-            account = await self._account(tx, caller)
+            account = await proved(tx, caller, hash)
             if not account.totp_on:
                 raise SecondFactorIsOff
             await self.use(tx, account, code)
@@ -86,6 +78,7 @@ class SecondFactor:
         left = await store.use_recovery_code(tx, account.id, self._hash(account, code))
         if left is None:
             raise SecondFactorWrong
+        act_as(account)
         await self._core.outbox.emit(tx, events.RecoveryCodeUsed(account_id=account.id, left=left))
 
     async def _use_code(self, tx: Transaction, account: Account, code: str) -> None:
@@ -95,12 +88,6 @@ class SecondFactor:
         step = totp.matching_step(secret, code, self._core.clock.now(), after=account.totp_last_step)
         if step is None or not await store.use_totp_step(tx, account.id, step):
             raise SecondFactorWrong
-
-    async def _account(self, tx: Transaction, caller: Caller) -> Account:
-        account = await store.lock_account(tx, caller.account_id)
-        if account is None:
-            raise NoSuchAccount
-        return account
 
     def _hash(self, account: Account, code: str) -> str:
         """Recovery codes are short enough to guess from a plain hash, so they are kept under a MAC."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, ColumnElement, Row, delete, func, or_, select, update
+from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, ColumnElement, Row, and_, delete, func, or_, select, update
 
 from muelle.identity.model import (
     LARGEST_SESSION_LIST,
@@ -39,14 +39,27 @@ async def account_by_email(reader: Reading, email: str) -> Account | None:
     return _account(await reader.first(select(accounts).where(accounts.c.email == email)))
 
 
-async def account_by_link(reader: Reading, issuer: str, subject: str) -> Account | None:
-    linked = provider_links.c.issuer == issuer, provider_links.c.subject == subject
-    return _account(await reader.first(select(accounts).join(provider_links).where(*linked)))
-
-
 async def lock_account(tx: Transaction, id: str) -> Account | None:
     """The account, with nobody else changing it until the transaction ends."""
     return _account(await tx.first(select(accounts).where(accounts.c.id == id).with_for_update()))
+
+
+async def lock_account_by_email(tx: Transaction, email: str) -> Account | None:
+    return _account(await tx.first(select(accounts).where(accounts.c.email == email).with_for_update()))
+
+
+async def lock_account_by_link(tx: Transaction, issuer: str, subject: str) -> Account | None:
+    linked = provider_links.c.issuer == issuer, provider_links.c.subject == subject
+    query = select(accounts).join(provider_links).where(*linked)
+    return _account(await tx.first(query.with_for_update(of=accounts)))
+
+
+async def lock_with_administrators(tx: Transaction, id: str) -> list[Account]:
+    """The account and all who administer, in one order for everybody: so that two administrators who remove each other
+    go one after the other, and the second sees what the first has done."""
+    administers = and_(accounts.c.role == Role.ADMIN, accounts.c.state == State.ACTIVE)
+    query = select(accounts).where(or_(accounts.c.id == id, administers)).order_by(accounts.c.id)
+    return [_account_of(row) for row in await tx.all(query.with_for_update())]
 
 
 async def change_account(tx: Transaction, id: str, **values: Any) -> Account | None:
@@ -71,9 +84,12 @@ async def list_accounts(
     if cursor.after:
         query = query.where(accounts.c.id > cursor.after)
     if search:
-        like = "%" + search.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        name_matches = func.lower(accounts.c.name).like(like, escape="\\")
-        query = query.where(or_(accounts.c.email.like(like, escape="\\"), name_matches))
+        any_case, as_typed = _containing(search.lower()), _containing(search)
+        name_matches = or_(
+            func.lower(accounts.c.name).like(any_case, escape="\\"),
+            accounts.c.name.like(as_typed, escape="\\"),  # SQLite knows the cases of ASCII only
+        )
+        query = query.where(or_(accounts.c.email.like(any_case, escape="\\"), name_matches))
     if role:
         query = query.where(accounts.c.role == role)
     if state:
@@ -85,23 +101,21 @@ async def count_accounts(reader: Reading, *conditions: ColumnElement[bool]) -> i
     return int(await reader.scalar(select(func.count()).select_from(accounts).where(*conditions)))
 
 
-async def other_administrators(tx: Transaction, id: str) -> int:
-    """How many others are left; locks them, so that two administrators cannot remove each other at once."""
-    others = select(accounts.c.id).where(
-        accounts.c.role == Role.ADMIN, accounts.c.state == State.ACTIVE, accounts.c.id != id
-    )
-    return len(await tx.all(others.order_by(accounts.c.id).with_for_update()))
-
-
 async def link_provider(
-    tx: Transaction, issuer: str, subject: str, account_id: str, provider: str, now: datetime
-) -> None:
+    tx: Transaction, *, issuer: str, subject: str, account_id: str, provider: str, now: datetime
+) -> bool:
+    """False where somebody was faster."""
     row = {"issuer": issuer, "subject": subject, "account_id": account_id, "provider": provider, "linked_at": now}
-    await tx.insert_new(provider_links, [row], provider_links.c.subject)
+    return bool(await tx.insert_new(provider_links, [row], provider_links.c.subject))
 
 
 async def unlink_providers(tx: Transaction, account_id: str) -> None:
     await tx.run(delete(provider_links).where(provider_links.c.account_id == account_id))
+
+
+async def is_open(reader: Reading, session_id: str, account_id: str) -> bool:
+    this = sessions.c.id == session_id, sessions.c.account_id == account_id
+    return await reader.scalar(select(sessions.c.id).where(*this)) is not None
 
 
 async def add_session(tx: Transaction, session: Session) -> None:
@@ -139,8 +153,12 @@ async def remove_sessions(
 
 
 async def remove_expired(tx: Transaction, now: datetime) -> None:
-    await tx.run(delete(sessions).where(sessions.c.expires_at <= now))
-    await tx.run(delete(one_time_tokens).where(one_time_tokens.c.expires_at <= now))
+    """What somebody else is just working on stays until the next time."""
+    over = select(sessions.c.id).where(sessions.c.expires_at <= now).with_for_update(skip_locked=True)
+    await tx.run(delete(sessions).where(sessions.c.id.in_(over)))
+    hashes = select(one_time_tokens.c.token_hash).where(one_time_tokens.c.expires_at <= now)
+    old = hashes.with_for_update(skip_locked=True)
+    await tx.run(delete(one_time_tokens).where(one_time_tokens.c.token_hash.in_(old)))
 
 
 async def add_key(tx: Transaction, key: ApiKey) -> None:
@@ -206,6 +224,11 @@ async def one_time_token_holder(reader: Reading, hash: str, purpose: str, now: d
 async def remove_one_time_tokens(tx: Transaction, account_id: str, purpose: str | None = None) -> None:
     gone = delete(one_time_tokens).where(one_time_tokens.c.account_id == account_id)
     await tx.run(gone.where(one_time_tokens.c.purpose == purpose) if purpose else gone)
+
+
+def _containing(text: str) -> str:
+    """A pattern for LIKE, in which every character of the text stands for itself."""
+    return "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
 
 
 def _account(row: AnyRow | None) -> Account | None:

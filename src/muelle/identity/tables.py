@@ -20,8 +20,9 @@ from muelle.kit.db import Instant
 metadata = MetaData()
 
 
-def _account_id(**options: bool) -> Column[str]:
-    return Column("account_id", String(24), ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False, **options)
+def _account_id(*, primary_key: bool = False) -> Column[str]:
+    account = ForeignKey("accounts.id", ondelete="CASCADE")
+    return Column("account_id", String(24), account, nullable=False, primary_key=primary_key)
 
 
 accounts = Table(

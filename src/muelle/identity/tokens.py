@@ -1,8 +1,8 @@
 """The texts that stand for a person: access tokens, refresh tokens, API keys, one-time tokens. Pure.
 
-An *access token* is a short-lived JWT that names a session. A *refresh token* names a session and a generation, under a
-MAC: the session counts up at each refresh, so an older generation proves that a token was used twice, and nothing has to
-be kept for it. An *API key* and a *one-time token* are random; only their hash is kept.
+An *access token* is a short-lived JWT that names a session. A *refresh token* names a session and a generation, under
+a MAC: the session counts up at each refresh, so an older generation proves that a token was used twice, and nothing has
+to be kept for it. An *API key* and a *one-time token* are random; only their hash is kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLOCK_SKEW_SECONDS = 30
 _ALGORITHM = "HS256"
 _ISSUER = "muelle"
 _KEY = re.compile(r"mk_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
-_REFRESH = re.compile(r"mr_([0-9a-f]{24})_([0-9]{1,9})_([0-9a-f]{64})")
+_REFRESH = re.compile(r"mr_([0-9a-f]{24})_([1-9][0-9]{0,8})_([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)

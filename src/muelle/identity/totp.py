@@ -1,4 +1,4 @@
-"""The second factor: six digits from an authenticator (RFC 6238), and recovery codes for the day that it is lost. Pure."""
+"""The second factor: six digits from an authenticator (RFC 6238), and recovery codes for when it is lost. Pure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def shown_secret(secret: bytes) -> str:
 
 def setup_url(secret: bytes, email: str) -> str:
     """What an authenticator reads from a QR code."""
-    label = quote(f"Muelle:{email}")
+    label = f"Muelle:{quote(email, safe='')}"
     return f"otpauth://totp/{label}?{urlencode({'secret': shown_secret(secret), 'issuer': 'Muelle'})}"
 
 

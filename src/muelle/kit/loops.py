@@ -4,8 +4,8 @@
     relay.wake()          # from anywhere, also while it runs: there will be another run
 
 The work returns True when there is more to do at once. When it raises, the loop waits (longer each time, up to a
-minute, and no less after a wake) and tries again; it never dies. A loop that only one of several replicas may run is
-given a lease.
+minute or what it was told, and no less after a wake) and tries again; it never dies. A loop that only one of several
+replicas may run is given a lease.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sqlalchemy import Column, String, Table, update
 from muelle.kit.clock import Clock
 from muelle.kit.db import Database, Instant
 from muelle.kit.db.tables import furniture
+from muelle.kit.errors import Unavailable
 
 FIRST_RETRY_SECONDS = 0.2
 LONGEST_RETRY_SECONDS = 60.0
@@ -55,6 +56,7 @@ class Loop:
         period: float,
         clock: Clock,
         lease: Lease | None = None,
+        longest_pause: float = LONGEST_RETRY_SECONDS,
     ) -> None:
         self.name = name
         self.outcome = Outcome()
@@ -62,6 +64,7 @@ class Loop:
         self._period = period
         self._clock = clock
         self._lease = lease
+        self._longest_pause = longest_pause
         self._signal = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("muelle.loop").bind(loop=name)
@@ -97,7 +100,7 @@ class Loop:
         except Exception as problem:
             more, error = False, f"{type(problem).__name__}: {problem}"
             if self.outcome.failures_in_a_row == 0 or self.outcome.last_error != error:
-                self._log.warning("loop failed", error=error, exc_info=True)
+                self._log.warning("loop failed", error=error, exc_info=not isinstance(problem, Unavailable))
         self.outcome = replace(
             self.outcome,
             runs=self.outcome.runs + 1,
@@ -126,13 +129,13 @@ class Loop:
             if await self.run_once():
                 self._signal.set()
             if self.outcome.failures_in_a_row:
-                await self._clock.sleep(pause_before_retry(self.outcome.failures_in_a_row))
+                await self._clock.sleep(pause_before_retry(self.outcome.failures_in_a_row, self._longest_pause))
                 self._signal.set()
 
 
-def pause_before_retry(failures: int) -> float:
+def pause_before_retry(failures: int, longest: float = LONGEST_RETRY_SECONDS) -> float:
     """Twice as long after each failure, up to the longest, with a random part so that replicas do not march in step."""
-    pause = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 20))
+    pause = min(longest, FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 20))
     return float(pause * random.uniform(0.5, 1.0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Query
@@ -17,6 +18,8 @@ router = RoomRouter("identity", prefix="/accounts", tags=["Accounts"])
 
 READ = Access.admin("identity:read")
 WRITE = Access.admin("identity:write")
+ROLES = replace(WRITE, session_only=True)
+"""Never with an API key: one with this scope alone could make its holder an administrator, with all of them."""
 
 
 @router.get("", READ, raises=[BadCursor])
@@ -50,7 +53,7 @@ async def reinstate_account(account_id: Id, caller: CallerNow, identity: Identit
     return ShownAccount.of(await identity.accounts.reinstate(caller, account_id))
 
 
-@router.put("/{account_id}/role", WRITE, raises=[NoSuchAccount, NotOnYourself, AlreadySo, LastAdministrator])
+@router.put("/{account_id}/role", ROLES, raises=[NoSuchAccount, NotOnYourself, AlreadySo, LastAdministrator])
 async def change_role(account_id: Id, body: RoleBody, caller: CallerNow, identity: IdentityNow) -> ShownAccount:
     """Makes somebody an administrator or a client."""
     return ShownAccount.of(await identity.accounts.change_role(caller, account_id, body.role))

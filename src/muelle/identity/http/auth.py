@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from muelle.identity.attempts import TooManyAttempts
-from muelle.identity.browser_log_in import COOKIE, ROUND_TRIP_SECONDS, NoSuchProvider
+from muelle.identity.browser_log_in import ROUND_TRIP_SECONDS, NoSuchProvider
 from muelle.identity.http.desk import AgentNow, IdentityNow
 from muelle.identity.http.shapes import (
     EmailBody,
@@ -114,7 +114,7 @@ async def list_providers(identity: IdentityNow) -> ShownProviders:
 @router.post(
     "/providers/{provider}/token",
     Access.anybody(),
-    raises=[NoSuchProvider, TokenNotVouched, EmailUnproven, ProviderUnavailable],
+    raises=[NoSuchProvider, TokenNotVouched, EmailUnproven, SignupClosed, ProviderUnavailable],
 )
 async def log_in_with_id_token(
     provider: Provider, body: IdTokenBody, identity: IdentityNow, agent: AgentNow
@@ -131,16 +131,16 @@ async def log_in_with_id_token(
     status_code=302,
     response_class=RedirectResponse,
 )
-async def start_at_provider(provider: Provider, request: Request, identity: IdentityNow) -> Response:
+async def start_at_provider(provider: Provider, identity: IdentityNow) -> Response:
     """Sends the browser to the provider."""
-    on_the_way = await identity.browser.begin(provider)
+    on_the_way, cookie = await identity.browser.begin(provider), identity.browser.cookie
     response = RedirectResponse(on_the_way.url, 302)
     response.set_cookie(
-        COOKIE,
+        cookie.name,
         on_the_way.cookie,
         max_age=ROUND_TRIP_SECONDS,
-        path="/api/v1/auth/providers",
-        secure=request.url.scheme == "https",
+        path=cookie.path,
+        secure=cookie.secure,
         httponly=True,
         samesite="lax",
     )
@@ -150,10 +150,11 @@ async def start_at_provider(provider: Provider, request: Request, identity: Iden
 @router.get(
     "/providers/{provider}/callback",
     Access.anybody(),
-    raises=[NoSuchProvider, LinkSpent, TokenNotVouched, EmailUnproven, ProviderUnavailable],
+    raises=[NoSuchProvider, LinkSpent, TokenNotVouched, EmailUnproven, SignupClosed, ProviderUnavailable],
 )
 async def back_from_provider(
     provider: Provider,
+    *,
     code: SetByProvider,
     state: SetByProvider,
     request: Request,
@@ -162,13 +163,14 @@ async def back_from_provider(
     agent: AgentNow,
 ) -> ShownTokens:
     """Where the provider sends the browser back to."""
-    cookie = request.cookies.get(COOKIE, "")
-    logged_in = await identity.browser.finish(provider, code, state, cookie, agent)
-    response.delete_cookie(COOKIE, path="/api/v1/auth/providers")
+    cookie = identity.browser.cookie
+    kept = request.cookies.get(cookie.name, "")
+    logged_in = await identity.browser.finish(provider, code, state, kept, agent)
+    response.delete_cookie(cookie.name, cookie.path, secure=cookie.secure, httponly=True, samesite="lax")
     return ShownTokens.of(logged_in, identity.access_seconds)
 
 
-@mock_router.post("/mock", Access.anybody())
+@mock_router.post("/mock", Access.anybody(), raises=[SignupClosed])
 async def mock_log_in(body: MockLogIn, identity: IdentityNow, agent: AgentNow) -> ShownTokens:
     """Development only: logs in as whoever one says."""
     return ShownTokens.of(await identity.browser.mocked(body.email, agent), identity.access_seconds)

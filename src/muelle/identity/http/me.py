@@ -67,7 +67,7 @@ async def get_my_account(caller: CallerNow, identity: IdentityNow) -> ShownAccou
     return ShownAccount.of(await identity.accounts.get(caller.account_id))
 
 
-@router.patch("", WRITE, raises=[NoSuchAccount])
+@router.patch("", WRITE)
 async def rename_me(body: Rename, caller: CallerNow, identity: IdentityNow) -> ShownAccount:
     """Changes one's name."""
     return ShownAccount.of(await identity.accounts.rename(caller, body.name))
@@ -76,7 +76,7 @@ async def rename_me(body: Rename, caller: CallerNow, identity: IdentityNow) -> S
 @router.delete(
     "",
     CREDENTIALS,
-    raises=[PasswordNeeded, PasswordWrong, LastAdministrator, TooManyAttempts, NoSuchAccount],
+    raises=[PasswordNeeded, PasswordWrong, LastAdministrator, TooManyAttempts],
     status_code=204,
 )
 async def close_my_account(body: Closing, caller: CallerNow, identity: IdentityNow) -> None:
@@ -87,7 +87,7 @@ async def close_my_account(body: Closing, caller: CallerNow, identity: IdentityN
 @router.post(
     "/password",
     CREDENTIALS,
-    raises=[PasswordNeeded, PasswordWrong, TooManyAttempts, NoSuchAccount],
+    raises=[PasswordNeeded, PasswordWrong, TooManyAttempts],
     status_code=204,
 )
 async def change_password(body: ChangePassword, caller: CallerNow, identity: IdentityNow) -> None:
@@ -128,7 +128,7 @@ async def list_my_keys(caller: CallerNow, identity: IdentityNow) -> list[ShownKe
 @router.post(
     "/keys",
     Access.account("identity:write", session_only=True),
-    raises=[UnknownScope, NotInThePast, KeyringFull, NoSuchAccount],
+    raises=[UnknownScope, NotInThePast, KeyringFull],
     status_code=201,
 )
 async def make_key(body: NewKey, caller: CallerNow, identity: IdentityNow) -> ShownMadeKey:
@@ -148,7 +148,7 @@ async def revoke_my_key(key_id: Id, caller: CallerNow, identity: IdentityNow) ->
     await identity.keyring.revoke(caller, key_id)
 
 
-@router.post("/second-factor", CREDENTIALS, raises=[SecondFactorIsOn, NoSuchAccount], status_code=201)
+@router.post("/second-factor", CREDENTIALS, raises=[SecondFactorIsOn], status_code=201)
 async def begin_second_factor(caller: CallerNow, identity: IdentityNow) -> ShownSetup:
     """Begins to set up an authenticator; nothing changes before a code of it is confirmed."""
     setup = await identity.second_factor.begin(caller)
@@ -158,7 +158,7 @@ async def begin_second_factor(caller: CallerNow, identity: IdentityNow) -> Shown
 @router.post(
     "/second-factor/confirm",
     CREDENTIALS,
-    raises=[SecondFactorIsOn, SecondFactorIsOff, SecondFactorWrong, TooManyAttempts, NoSuchAccount],
+    raises=[SecondFactorIsOn, SecondFactorIsOff, SecondFactorWrong, TooManyAttempts],
 )
 async def confirm_second_factor(body: CodeBody, caller: CallerNow, identity: IdentityNow) -> ShownCodes:
     """Turns the second factor on, with a first code."""
@@ -168,7 +168,7 @@ async def confirm_second_factor(body: CodeBody, caller: CallerNow, identity: Ide
 @router.delete(
     "/second-factor",
     CREDENTIALS,
-    raises=[SecondFactorIsOff, SecondFactorWrong, PasswordNeeded, PasswordWrong, TooManyAttempts, NoSuchAccount],
+    raises=[SecondFactorIsOff, SecondFactorWrong, PasswordNeeded, PasswordWrong, TooManyAttempts],
     status_code=204,
 )
 async def turn_off_second_factor(body: TurnOff, caller: CallerNow, identity: IdentityNow) -> None:

@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, FailFast, Field, SecretStr
 
 from muelle.identity.log_in import LoggedIn
-from muelle.identity.model import LONGEST_PASSWORD, Account, ApiKey, Session, State
+from muelle.identity.model import LONGEST_NAME, LONGEST_PASSWORD, Account, ApiKey, Session, State
 from muelle.kit.http import Body, EmailText, PlainText, Role, Secret, Shown
 from muelle.kit.http.values import Id, Moment
 
-Name = Annotated[PlainText, Field(min_length=1, max_length=200, examples=["Ana"])]
-NewPassword = Annotated[Secret, Field(min_length=8, max_length=LONGEST_PASSWORD, examples=["correct horse"])]
-Password = Annotated[Secret, Field(max_length=LONGEST_PASSWORD, examples=["correct horse"])]
+LAST_YEAR = 2199
+
+
+def _typable(secret: SecretStr) -> SecretStr:
+    """Half a surrogate pair is no letter: it cannot be typed, and not be hashed."""
+    try:
+        secret.get_secret_value().encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be text") from None
+    return secret
+
+
+def _foreseeable(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("needs a time zone, such as Z")
+    if moment.year > LAST_YEAR:
+        raise ValueError(f"must not lie beyond the year {LAST_YEAR}")
+    return moment
+
+
+Name = Annotated[PlainText, Field(min_length=1, max_length=LONGEST_NAME, examples=["Ana"])]
+NewPassword = Annotated[
+    Secret,
+    Field(min_length=8, max_length=LONGEST_PASSWORD, examples=["correct horse"]),
+    AfterValidator(_typable),
+]
+Password = Annotated[Secret, Field(max_length=LONGEST_PASSWORD, examples=["correct horse"]), AfterValidator(_typable)]
+Until = Annotated[Moment, AfterValidator(_foreseeable)]
 Code = Annotated[str, Field(pattern=r"^([0-9]{6}|[0-9a-f]{6}-[0-9a-f]{6})$", examples=["123456"])]
 Token = Annotated[
     str,
@@ -154,8 +180,8 @@ class NewKey(Body):
     """What a new API key is for."""
 
     name: Annotated[PlainText, Field(min_length=1, max_length=100, examples=["deploy from CI"])]
-    scopes: Annotated[frozenset[Scope], Field(min_length=1, max_length=20, examples=[["identity:read"]])]
-    expires_at: Moment | None = Field(None, description="When it stops working; without it, never.")
+    scopes: Annotated[frozenset[Scope], FailFast(), Field(min_length=1, max_length=20, examples=[["identity:read"]])]
+    expires_at: Until | None = Field(None, description="When it stops working; without it, never.")
 
 
 class Suspension(Body):

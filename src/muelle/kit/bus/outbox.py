@@ -23,6 +23,7 @@ from muelle.kit.loops import Loop
 BATCH = 256
 LEASE_SECONDS = 15
 PERIOD_SECONDS = 2
+LONGEST_PAUSE_SECONDS = 5.0
 
 outbox = Table(
     "outbox",
@@ -44,7 +45,7 @@ class Outbox:
         self._bus = bus
         self._clock = clock
         self._owner = process
-        self.relay = Loop(f"{room}.relay", self._relay_once, PERIOD_SECONDS, clock)
+        self.relay = Loop(f"{room}.relay", self._relay_once, PERIOD_SECONDS, clock, longest_pause=LONGEST_PAUSE_SECONDS)
 
     async def emit(self, tx: Transaction, *facts: Fact) -> None:
         if not facts:
@@ -81,7 +82,7 @@ class Outbox:
             return int(await reader.scalar(select(func.count()).select_from(outbox)))
 
     async def _relay_once(self) -> bool:
-        """Sends what waits; goes on at once as long as it gets anywhere, so that a few stuck rows hold up no others."""
+        """Sends what waits; says to go on as long as it gets anywhere, so that a few stuck rows hold up no others."""
         rows = await self._claim()
         if not rows:
             return False
@@ -90,7 +91,7 @@ class Outbox:
         if done:
             async with self._database.transaction() as tx:
                 await tx.run(delete(outbox).where(outbox.c.seq.in_(done)))
-        return bool(done)
+        return bool(done) and (len(rows) == BATCH or len(done) < len(rows))
 
     async def _claim(self) -> Sequence[Row[Any]]:
         """Our own rows as they are, and strangers' rows past their lease, which become ours by a guarded update."""

@@ -20,16 +20,18 @@ from aiosqlite import Connection
 from sqlalchemy import CursorResult, Executable, Row, Table, event, text
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
+from muelle.kit.db import one_trip
 from muelle.kit.db.guard import transaction_section
 
 SQLITE_READERS = 4
 BUSY_SECONDS = 10
 POSTGRES_CONNECTIONS = 10
 POSTGRES_STATEMENT_SECONDS = 30
+_BEGIN = "BEGIN IMMEDIATE"
 
 AtCommit = Callable[["Transaction"], Awaitable[None]]
 at_commit: ContextVar[AtCommit | None] = ContextVar("muelle_at_commit", default=None)
@@ -70,8 +72,8 @@ class Transaction(Reading):
         if not rows:
             return []
         insert: Any = postgresql_insert if self.postgres else sqlite_insert
-        statement = insert(table).values(list(rows)).on_conflict_do_nothing().returning(returning)
-        return list((await self._connection.execute(statement)).scalars())
+        statement = insert(table).on_conflict_do_nothing().returning(returning)
+        return list((await self._connection.execute(statement, list(rows))).scalars())
 
     def after_commit(self, call: Callable[[], object]) -> None:
         """Calls, once it is true for everybody: to wake a loop, never to do the work itself."""
@@ -143,14 +145,23 @@ def open_database(room: str, *, folder: Path, url: str = "") -> Database:
 def _open_sqlite(room: str, path: Path) -> Database:
     path.parent.mkdir(parents=True, exist_ok=True)
     url = f"sqlite+aiosqlite:///{path}"
-    writer = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0)
+    writer = create_async_engine(
+        url, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0, hide_parameters=True
+    )
     reader = create_async_engine(
-        url, poolclass=AsyncAdaptedQueuePool, pool_size=SQLITE_READERS, max_overflow=0, isolation_level="AUTOCOMMIT"
+        url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=SQLITE_READERS,
+        max_overflow=0,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        hide_parameters=True,
     )
     _prepare_sqlite(writer, "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON")
     _prepare_sqlite(reader, "PRAGMA query_only=ON")
     event.listen(writer.sync_engine, "connect", lambda connection, _record: connection.run_async(_use_wal))
-    event.listen(writer.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    event.listen(writer.sync_engine, "begin", lambda connection: connection.exec_driver_sql(_BEGIN))
+    event.listen(writer.sync_engine, "handle_error", _notice_lost_transaction)
     return Database(room, writer, reader, postgres=False)
 
 
@@ -162,6 +173,7 @@ def _prepare_sqlite(engine: AsyncEngine, *pragmas: str) -> None:
             cursor.execute(pragma)
         cursor.close()
 
+    event.listen(engine.sync_engine, "do_connect", one_trip.connect)
     event.listen(engine.sync_engine, "connect", on_connect)
 
 
@@ -179,6 +191,20 @@ async def _use_wal(driver: Connection) -> None:
             return
 
 
+def _notice_lost_transaction(context: ExceptionContext) -> None:
+    """A full disk makes SQLite roll back the whole transaction, unasked: nothing more may be written on its connection.
+
+    What would follow, the record of the failure say, would otherwise be committed by itself, statement by statement.
+    """
+    connection = context.connection
+    if connection is None or connection.invalidated or context.statement == _BEGIN:
+        return
+    driver: Any = connection.connection.driver_connection
+    if not driver.in_transaction:
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False
+
+
 def _open_postgres(room: str, url: str) -> Database:
     address = make_url(url).set(drivername="postgresql+asyncpg")
     settings = {
@@ -190,8 +216,9 @@ def _open_postgres(room: str, url: str) -> Database:
         pool_size=POSTGRES_CONNECTIONS,
         max_overflow=0,
         pool_pre_ping=True,
+        hide_parameters=True,
         connect_args={**settings, "command_timeout": POSTGRES_STATEMENT_SECONDS},
     )
     reader = writer.execution_options(isolation_level="AUTOCOMMIT")
-    patient = create_async_engine(address, poolclass=NullPool, connect_args=settings)
+    patient = create_async_engine(address, poolclass=NullPool, hide_parameters=True, connect_args=settings)
     return Database(room, writer, reader, postgres=True, patient=patient)

@@ -14,6 +14,10 @@ from starlette.requests import Request
 from muelle.kit.errors import Invalid
 
 
+MOST_FIELDS = 1000
+"""In one object: more are a mistake, and each that is unknown costs an error message."""
+
+
 class BodyTooLarge(Invalid):
     """The request's body is larger than the {limit_bytes} bytes that are taken here."""
 
@@ -34,7 +38,11 @@ class FieldRepeated(Invalid):
     """The field "{field}" is there twice in one object."""
 
 
-READING_ERRORS = (BodyUnreadable, NotJson, FieldRepeated)
+class TooManyFields(Invalid):
+    """An object in the request's body has more than {most} fields."""
+
+
+READING_ERRORS = (BodyUnreadable, NotJson, FieldRepeated, TooManyFields)
 
 
 class JsonRequest(Request):
@@ -52,12 +60,14 @@ def read_json(content_type: str, body: bytes) -> Any:
     if media_type and subtype != "json" and not subtype.endswith("+json"):
         raise NotJson(media_type=media_type[:100])
     try:
-        return json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
+        return json.loads(body.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise BodyUnreadable from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MOST_FIELDS:
+        raise TooManyFields(most=MOST_FIELDS)
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
