@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.servers.run import Run
-
 from bench import report
 from bench.figure import Figure
 from bench.ground import FULL, QUICK, Ground, Size
+from tests.servers.run import Run
 
 FIGURES = ("idle", "events", "kills", "login", "me", "idempotency")
 RESULTS = Path(__file__).parent / "results"

@@ -22,7 +22,6 @@ from typing import Any
 
 import aio_pika
 from sqlalchemy import func, select
-from tests.servers.rabbit import Rabbit
 
 from bench.figure import Figure, exactly, not_measured
 from bench.ground import Ground
@@ -33,6 +32,7 @@ from muelle.kit.bus.inbox import deliveries
 from muelle.kit.bus.outbox import outbox
 from muelle.kit.db import Database, open_database
 from muelle.kit.db.migrations import migrate
+from tests.servers.rabbit import Rabbit
 
 PER_SECOND = 400
 LONGEST_PAUSE_SECONDS = 1.0

@@ -12,14 +12,13 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from tests.servers.private import free_port
-
 from bench import load
 from bench.figure import Beside, Figure, middle, ratio_at_least, spread
 from bench.ground import Ground
 from bench.load import Done, Work
 from bench.muelle import Muelle, client_from, sign_up
 from bench.program import Program, ProgramFailed
+from tests.servers.private import free_port
 
 OF_BARE_FASTAPI = 0.5
 STARTS_WITHIN_SECONDS = 30.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import sys
 import time
 from contextlib import closing
@@ -10,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.servers.private import free_port
 
 from bench.ground import Ground
 from bench.program import Program, ProgramFailed
+from tests.servers.private import free_port
 
 READY_WITHIN_SECONDS = 60.0
 LOOKS_EVERY_SECONDS = 0.002
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""It is plain HTTP; reading all the world's certificates takes longer than a request."""
 PASSWORD = "correct horse battery"
 _QUESTION = b"GET /health/ready HTTP/1.1\r\nHost: muelle\r\nConnection: close\r\n\r\n"
 
@@ -68,7 +71,8 @@ def _command() -> list[str]:
 def client_from(muelle: Muelle, place: int = 1) -> httpx.AsyncClient:
     """A client at an address of its own on the loopback: attempts are limited for each address."""
     address = f"127.0.{place // 250}.{place % 250 + 1}"
-    transport = httpx.AsyncHTTPTransport(local_address=address, limits=httpx.Limits(max_connections=200))
+    limits = httpx.Limits(max_connections=200)
+    transport = httpx.AsyncHTTPTransport(verify=NO_CERTIFICATES, local_address=address, limits=limits)
     return httpx.AsyncClient(transport=transport, base_url=f"{muelle.url}/api/v1", timeout=60)
 
 

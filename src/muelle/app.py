@@ -57,6 +57,7 @@ LINES: Mapping[str, Line] = {
 ROOMS = tuple(LINES)
 SUBSCRIPTIONS: Sequence[Subscription] = (*identity_room.SUBSCRIPTIONS, *audit_room.SUBSCRIPTIONS)
 PREFIX = "/api/v1"
+SECRET_KEY_FILE = "secret.key"  # noqa: S105 - its name
 TAGS = [
     {"name": "Signing in", "description": "Opening an account, logging in and out, and getting back in."},
     {"name": "Me", "description": "One's own account: name, password, sessions, API keys, second factor, history."},
@@ -93,7 +94,7 @@ class Parts:
 
     def vault(self) -> Vault:
         settings = self.settings
-        return Vault(master_key(settings.secret_key.get_secret_value(), settings.home / "secret.key"))
+        return Vault(master_key(settings.secret_key.get_secret_value(), settings.home / SECRET_KEY_FILE))
 
     def open(self, room: str) -> Database:
         return open_database(room, folder=self.settings.home, url=self.settings.database_url.get_secret_value())

@@ -20,7 +20,7 @@ from muelle.kit.http.problems import problem_response
 
 GRACE_SECONDS = 2
 """How long running requests have to end, once it is told to stop."""
-LAST_SECONDS = 4.5
+LAST_SECONDS = 4.0
 """When the process ends for certain. What is not done by then stays written down, as it does in a power cut."""
 BACKLOG = 2048
 

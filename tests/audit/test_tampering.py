@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.world import SECRET_KEY
 
 from muelle.audit import room
 from muelle.audit.chain import Verdict
@@ -25,6 +24,7 @@ from muelle.kit.bus import Envelope, Origin
 from muelle.kit.db import Database, open_database
 from muelle.kit.db.migrations import migrate
 from muelle.kit.ids import new_id
+from tests.world import SECRET_KEY
 
 COLUMNS = [column.name for column in entries.c]
 INTEGERS = {"seq", "at"}
@@ -125,6 +125,11 @@ def test_another_kind_of_value_with_the_same_bytes_is_found(log: Log, column: st
     """One bit in a record's header makes a text a blob, and no byte of it changes."""
     log.sql(f"UPDATE entries SET {column} = CAST({column} AS BLOB) WHERE seq = 2")  # noqa: S608 - our own columns
     assert log.verify().broken.startswith("entry 2: ")
+
+
+def test_bytes_that_are_no_text_do_not_pass_for_the_sign_for_that(log: Log) -> None:
+    log.sql("UPDATE entries SET details = CAST(replace(details, '\ufffd', CAST(x'ff' AS TEXT)) AS TEXT) WHERE seq = 2")
+    assert log.verify().broken == "entry 2: its details were changed"
 
 
 def test_removed_rows_are_found(log: Log) -> None:

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+from bench import report
 from bench.__main__ import FIGURES, measured
 from bench.figure import Beside, Figure, Verdict, at_most, exactly, percentile, ratio_at_least
 from bench.ground import TINY, Ground
 from tests.servers import finding
 from tests.servers.plugin import RUN
-
-from bench import report
 
 COUNTED = ("lost", "doubled", "never told", "effects", "distinct answers")
 

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
-from tests.bus.harbour import Harbour, InProcess, OverRabbit, Wiring, open_harbour
 
 from muelle.kit.bus import Subscription
 from muelle.kit.clock import MovableClock
+from tests.bus.harbour import Harbour, InProcess, OverRabbit, Wiring, open_harbour
 
 Wire = Callable[[Sequence[Subscription]], Wiring]
 

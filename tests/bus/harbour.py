@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from sqlalchemy import Column, Integer, MetaData, String, Table, select
-from tests.waiting import eventually
 
 from muelle.kit.bus import Bus, Consumer, Envelope, Fact, Inbox, Origin, Outbox, Subscription
 from muelle.kit.bus.facts import Taker
@@ -22,6 +21,7 @@ from muelle.kit.clock import Clock
 from muelle.kit.db import Database, Transaction, open_database
 from muelle.kit.db.migrations import Line, migrate
 from muelle.kit.ids import new_id, new_id_at
+from tests.waiting import eventually
 
 STEP = """
 import sqlalchemy as sa

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.bus.harbour import ARRIVED, LEFT, Harbour, ShipArrived, ShipLeft, Wiring, cargo, envelope_at
-from tests.waiting import eventually
 
 from muelle.kit.bus import ALL, Bus, Envelope, Inbox, Outbox, Subscription, origin
 from muelle.kit.bus.facts import Origin, Taker
 from muelle.kit.bus.inbox import LAST_ATTEMPT
 from muelle.kit.clock import MovableClock
 from muelle.kit.db import SlowCallInTransaction, Transaction
+from tests.bus.harbour import ARRIVED, LEFT, Harbour, ShipArrived, ShipLeft, Wiring, cargo, envelope_at
+from tests.waiting import eventually
 
 Wire = Callable[[Sequence[Subscription]], Wiring]
 

@@ -20,6 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, event, select
 from sqlalchemy.dialects.sqlite import insert
+
+from muelle.kit.bus import ALL, Envelope, Inbox, Outbox, Subscription
+from muelle.kit.bus.inbox import deliveries, inbox
+from muelle.kit.bus.memory import Disorder, MemoryBus
+from muelle.kit.clock import MovableClock
+from muelle.kit.db import Database, Transaction, open_database
+from muelle.kit.db.migrations import migrate
 from tests.bus.harbour import (
     ARRIVED,
     LEFT,
@@ -33,13 +40,6 @@ from tests.bus.harbour import (
     open_harbour,
 )
 from tests.waiting import eventually
-
-from muelle.kit.bus import ALL, Envelope, Inbox, Outbox, Subscription
-from muelle.kit.bus.inbox import deliveries, inbox
-from muelle.kit.bus.memory import Disorder, MemoryBus
-from muelle.kit.clock import MovableClock
-from muelle.kit.db import Database, Transaction, open_database
-from muelle.kit.db.migrations import migrate
 
 CUSTOMS = Subscription("customs", ARRIVED)
 LEDGER = Subscription("ledger", LEFT)

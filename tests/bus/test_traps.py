@@ -20,9 +20,6 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import PendingRollbackError
 from structlog.testing import capture_logs
-from tests.bus.harbour import ARRIVED, Harbour, ShipArrived, cargo, envelope_at, open_harbour
-from tests.bus.proxy import Proxy
-from tests.waiting import eventually
 
 from muelle.kit.bus import ALL, Consumer, Envelope, Outbox, Subscription, rabbit
 from muelle.kit.bus.facts import NoEnvelope, Taker
@@ -33,6 +30,9 @@ from muelle.kit.bus.rabbit import BadBrokerAddress, BrokerUnavailable, RabbitBus
 from muelle.kit.clock import MovableClock, SystemClock
 from muelle.kit.db import Transaction
 from muelle.kit.ids import new_id
+from tests.bus.harbour import ARRIVED, Harbour, ShipArrived, cargo, envelope_at, open_harbour
+from tests.bus.proxy import Proxy
+from tests.waiting import eventually
 
 CUSTOMS = Subscription("customs", ARRIVED)
 DIARY = Subscription("diary", frozenset({ALL}))

@@ -10,11 +10,11 @@ from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
 import pytest
+
+from muelle.kit.ids import new_id
 from tests.cli.machine import Machine, Running
 from tests.servers.private import free_port
 from tests.waiting import eventually
-
-from muelle.kit.ids import new_id
 
 
 @pytest.fixture(scope="module")

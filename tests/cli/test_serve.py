@@ -6,6 +6,7 @@ from signal import SIGTERM
 from typing import Any
 
 import pytest
+
 from tests.cli.machine import Machine, Running
 from tests.servers.private import free_port
 from tests.waiting import eventually

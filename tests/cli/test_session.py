@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
-from tests.cli.machine import Machine, Running
-from tests.servers.private import free_port
 
 from muelle.identity import totp
+from tests.cli.machine import Machine, Running
+from tests.servers.private import free_port
 
 PASSWORD = "correct horse"
 

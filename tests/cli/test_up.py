@@ -12,10 +12,10 @@ from signal import SIGINT, SIGKILL, SIGTERM, Signals
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
-from tests.cli.machine import Machine, Running
 
 from muelle.cli.mishaps import as_ours
 from muelle.kit.home import Holder, HomeLock, HomeTaken, HomeUnusable, holders_of
+from tests.cli.machine import Machine, Running
 
 STOPS_WITHIN_SECONDS = 5.0
 ANA = {"email": "ana@example.com", "password": "correct horse", "name": "Ana"}

@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+
 from tests.cli.machine import Machine
 from tests.house.pages import ROOT, Block, blocks, pages
 

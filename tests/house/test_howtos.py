@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.house.pages import ROOT, Block, DoesNotFit, apply, blocks
 
 RECIPES = sorted((ROOT / "docs/howto").glob("*.md"))

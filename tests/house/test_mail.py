@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.house.postman import Postman, at_work, certificate
-from tests.servers.private import free_port
 
 from muelle.kit import mail as kit_mail
 from muelle.kit.db import SlowCallInTransaction, open_database
 from muelle.kit.ids import made_at, new_id
 from muelle.kit.mail import ConsoleMailer, FileMailer, Mail, MailNotTaken, SmtpMailer, as_message, mailer
+from tests.house.postman import Postman, at_work, certificate
+from tests.servers.private import free_port
 
 SENDER = "Muelle <muelle@cloud.example.com>"
 TEXT = "Hello,\n\n.a line that begins with a dot\nand what is ñ or €\n"

@@ -16,7 +16,6 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, Connection, MetaData, Table, inspect, select
-from tests.servers.supply import Servers
 
 from muelle.app import LINES
 from muelle.audit.store import metadata as audit_tables
@@ -24,6 +23,7 @@ from muelle.identity.tables import metadata as identity_tables
 from muelle.kit.db import Database, open_database
 from muelle.kit.db.migrations import KIT, DatabaseIsNewer, Line, migrate
 from muelle.kit.db.tables import furniture
+from tests.servers.supply import Servers
 
 TABLES: dict[str, list[MetaData]] = {
     "kit": [furniture],

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from tests.world import PREFIX, PUBLIC_ADDRESS, World
-
 from muelle.kit.http.problems import MEDIA_TYPE
+from tests.world import PREFIX, PUBLIC_ADDRESS, World
 
 Headers = Sequence[tuple[bytes, bytes]]
 

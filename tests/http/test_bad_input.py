@@ -5,18 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import jwt
 import pytest
-from tests.http.raw import Answer, Headers, send
-from tests.http.rows import rows
-from tests.world import PASSWORD, Person, World
 
 from muelle.kit.clock import SystemClock
 from muelle.kit.vault import Vault
+from tests.http.raw import Answer, Headers, send
+from tests.http.rows import rows
+from tests.world import PASSWORD, Person, World
 
 JSON: Headers = [(b"content-type", b"application/json")]
 LOG_IN = {"email": "ana@example.com", "password": PASSWORD}
@@ -30,19 +29,19 @@ class Desk:
     ana: Person
     before: dict[str, int]
 
-    async def refuses(self, answer: Answer, status: int, code: str) -> None:
-        assert (answer.status, answer.code) == (status, code), answer.body
-        assert await rows(self.world) == self.before
+    async def refuses(self, answer: Answer, status: int, code: str, what: object = "") -> None:
+        assert (answer.status, answer.code) == (status, code), (what, answer.body)
+        assert await rows(self.world) == self.before, what
 
 
 @pytest.fixture
-async def desk(one: World) -> AsyncIterator[Desk]:
+async def desk(one: World) -> Desk:
     ana = await one.sign_up("ana@example.com")
     await one.settled()
     for loop in one.identity.loops:
         await loop.stop()
     await one.log_in("ana@example.com")  # makes the row that counts attempts
-    yield Desk(one, ana, await rows(one))
+    return Desk(one, ana, await rows(one))
 
 
 UNREADABLE = {
@@ -84,20 +83,22 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE.keys())
-async def test_what_cannot_be_read(desk: Desk, body: bytes) -> None:
-    await desk.refuses(await send(desk.world, "POST", b"/auth/login", body, JSON), 400, "body_unreadable")
+async def test_what_cannot_be_read(desk: Desk) -> None:
     token = desk.ana.credential
-    await desk.refuses(await send(desk.world, "PATCH", b"/me", body, JSON, token=token), 400, "body_unreadable")
+    for what, body in UNREADABLE.items():
+        answer = await send(desk.world, "POST", b"/auth/login", body, JSON)
+        await desk.refuses(answer, 400, "body_unreadable", what)
+        answer = await send(desk.world, "PATCH", b"/me", body, JSON, token=token)
+        await desk.refuses(answer, 400, "body_unreadable", what)
 
 
-@pytest.mark.parametrize("body", WRONG.values(), ids=WRONG.keys())
-async def test_what_can_be_read_and_is_wrong(desk: Desk, body: bytes) -> None:
-    for path in (b"/auth/login", b"/auth/signup"):
-        answer = await send(desk.world, "POST", path, body, JSON)
-        await desk.refuses(answer, 422, "fields_invalid")
-        assert answer.json()["errors"]
-        assert len(answer.body) < 10_000
+async def test_what_can_be_read_and_is_wrong(desk: Desk) -> None:
+    for what, body in WRONG.items():
+        for path in (b"/auth/login", b"/auth/signup"):
+            answer = await send(desk.world, "POST", path, body, JSON)
+            await desk.refuses(answer, 422, "fields_invalid", what)
+            assert answer.json()["errors"], what
+            assert len(answer.body) < 10_000, what
 
 
 async def test_a_field_that_comes_twice(desk: Desk) -> None:
@@ -142,45 +143,32 @@ async def test_somebody_who_leaves_in_the_middle_of_a_request(desk: Desk) -> Non
     assert await rows(desk.world) == desk.before
 
 
-@pytest.mark.parametrize(
-    "media_type",
-    ["multipart/form-data; boundary=x", "application/xml", "text/html", "application/octet-stream", "\xff"],
-)
-async def test_a_body_of_another_kind(desk: Desk, media_type: str) -> None:
-    body, header = json.dumps(LOG_IN).encode(), [(b"content-type", media_type.encode("latin-1"))]
-    answer = await send(desk.world, "POST", b"/auth/login", body, header)
-    await desk.refuses(answer, 415, "not_json")
+async def test_a_body_of_another_kind(desk: Desk) -> None:
+    body = json.dumps(LOG_IN).encode()
+    for kind in (b"multipart/form-data; boundary=x", b"application/xml", b"text/html", b"image/png", b"\xff"):
+        answer = await send(desk.world, "POST", b"/auth/login", body, [(b"content-type", kind)])
+        await desk.refuses(answer, 415, "not_json", kind)
 
 
-@pytest.mark.parametrize(
-    "media_type",
-    [
-        "",
-        "application/x-www-form-urlencoded",  # as `curl -d` says without meaning it
-        "Text/Plain; charset=UTF-8",
-        "application/json; charset=utf-8",
-        "application/vnd.example+json",
-        "APPLICATION/JSON",
-    ],
-)
-async def test_json_is_taken_whatever_it_is_called(desk: Desk, media_type: str) -> None:
-    header = [(b"content-type", media_type.encode())] if media_type else []
-    answer = await send(desk.world, "POST", b"/auth/login", b"\xef\xbb\xbf" + json.dumps(LOG_IN).encode(), header)
-    assert answer.status == 200, answer.body
+async def test_json_is_taken_whatever_it_is_called(desk: Desk) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps(LOG_IN).encode()
+    careless = b"application/x-www-form-urlencoded", b"Text/Plain; charset=UTF-8"  # as `curl -d` says, not meaning it
+    for kind in (b"", *careless, b"application/json; charset=utf-8", b"application/problem+json", b"APPLICATION/JSON"):
+        answer = await send(desk.world, "POST", b"/auth/login", body, [(b"content-type", kind)] if kind else [])
+        assert answer.status == 200, (kind, answer.body)
 
 
-@pytest.mark.parametrize(
-    "id",
-    [b"1", b"%00", b"0" * 23, b"0" * 25, b"0" * 100_000, b"Z" * 24, b"A" * 24, b"%0a", b"'%20OR%201=1--", b"%ff%fe"]
-    + ["é".encode() * 12, b"%ED%A0%80", b"null", b"-1", b"01a1fc61a5f0009eefe9fe98%0a", b"..%2f..%2fetc", b"{}"],
-)
-async def test_an_id_that_is_none(desk: Desk, id: bytes) -> None:
-    token = desk.ana.credential
-    for method, path in ((b"DELETE", b"/me/keys/"), (b"DELETE", b"/me/sessions/")):
-        answer = await send(desk.world, method.decode(), path + id, token=token)
-        assert answer.status in (404, 422)
-        await desk.refuses(answer, answer.status, "fields_invalid" if answer.status == 422 else "no_such_route")
-        assert len(answer.body) < 10_000
+IDS = b"1 %00 Z -1 {} null %0a %ff%fe '%20OR%201=1-- ..%2f..%2fetc %ED%A0%80 01a1fc61a5f0009eefe9fe98%0a".split()
+LONG_IDS = [b"0" * 23, b"0" * 25, b"0" * 100_000, b"Z" * 24, b"A" * 24, "é".encode() * 12]
+
+
+async def test_an_id_that_is_none(desk: Desk) -> None:
+    for id in IDS + LONG_IDS:
+        for path in (b"/me/keys/", b"/me/sessions/"):
+            answer = await send(desk.world, "DELETE", path + id, token=desk.ana.credential)
+            codes = {404: "no_such_route", 422: "fields_invalid"}
+            await desk.refuses(answer, answer.status, codes[answer.status], id)
+            assert len(answer.body) < 10_000, id
 
 
 async def test_an_id_that_nobody_has(desk: Desk) -> None:
@@ -188,47 +176,26 @@ async def test_an_id_that_nobody_has(desk: Desk) -> None:
     await desk.refuses(answer, 404, "no_such_key")
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        b"limit=0",
-        b"limit=-1",
-        b"limit=201",
-        b"limit=1e9",
-        b"limit=" + b"9" * 5_000,
-        b"limit=NaN",
-        b"limit=%00",
-        b"limit=",
-    ]
-    + [b"cursor=", b"cursor=%00", b"cursor=" + b"x" * 100_000, b"cursor=;DROP", b"cursor=%ff", b"cursor=/etc"],
-)
-async def test_a_query_that_is_wrong(desk: Desk, query: bytes) -> None:
-    answer = await send(desk.world, "GET", b"/me/history?" + query, token=desk.ana.credential)
-    await desk.refuses(answer, 422, "fields_invalid")
-    assert len(answer.body) < 10_000
+QUERIES = b"limit=0 limit=-1 limit=201 limit=1e9 limit=NaN limit=%00 limit= cursor= cursor=%00 cursor=;DROP cursor=%ff"
+LONG_QUERIES = [b"limit=" + b"9" * 5_000, b"cursor=" + b"x" * 100_000]
 
 
-@pytest.mark.parametrize(
-    "inside",
-    [
-        b"",
-        b"null",
-        b"{}",
-        b"[]",
-        b"[1]",
-        b'["a", "b"]',
-        b"[null]",
-        b'["-1"]',
-        b'["1.5"]',
-        b'["\\ud800"]',
-        b'["\\u0000"]',
-    ]
-    + [b'["' + b"9" * 100 + b'"]', b"[" * 100, b'["\xff"]', '["٣"]'.encode(), b'["1"]x', b'{"a": "1"}', b"NaN"],
-)
-async def test_a_cursor_that_no_list_gave(desk: Desk, inside: bytes) -> None:
-    cursor = base64.urlsafe_b64encode(inside)
-    answer = await send(desk.world, "GET", b"/me/history?cursor=" + cursor, token=desk.ana.credential)
-    await desk.refuses(answer, 422, "bad_cursor" if inside else "fields_invalid")
+async def test_a_query_that_is_wrong(desk: Desk) -> None:
+    for query in QUERIES.split() + LONG_QUERIES:
+        answer = await send(desk.world, "GET", b"/me/history?" + query, token=desk.ana.credential)
+        await desk.refuses(answer, 422, "fields_invalid", query)
+        assert len(answer.body) < 10_000, query
+
+
+NO_CURSORS = rb"""null {} [] [1] ["a","b"] [null] ["-1"] ["1.5"] ["\ud800"] ["\u0000"] ["1"]x {"a":"1"} NaN""".split()
+ODD_CURSORS = [b'["' + b"9" * 100 + b'"]', b"[" * 100, b'["\xff"]', '["٣"]'.encode()]
+
+
+async def test_a_cursor_that_no_list_gave(desk: Desk) -> None:
+    for inside in NO_CURSORS + ODD_CURSORS:
+        cursor = base64.urlsafe_b64encode(inside)
+        answer = await send(desk.world, "GET", b"/me/history?cursor=" + cursor, token=desk.ana.credential)
+        await desk.refuses(answer, 422, "bad_cursor", inside)
 
 
 async def test_a_query_that_is_very_long(desk: Desk) -> None:
@@ -285,11 +252,11 @@ async def test_an_idempotency_key_that_is_none(desk: Desk) -> None:
         await desk.refuses(answer, 422, "bad_idempotency_key")
 
 
-@pytest.mark.parametrize("method", ["FOO", "TRACE", "CONNECT", "PROPFIND", "get", "PUT"])
-async def test_a_method_that_is_not_for_that(desk: Desk, method: str) -> None:
-    answer = await send(desk.world, method, b"/me", token=desk.ana.credential)
-    await desk.refuses(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH"
+async def test_a_method_that_is_not_for_that(desk: Desk) -> None:
+    for method in ("FOO", "TRACE", "CONNECT", "PROPFIND", "get", "PUT"):
+        answer = await send(desk.world, method, b"/me", token=desk.ana.credential)
+        await desk.refuses(answer, 405, "method_not_allowed", method)
+        assert answer.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH"
 
 
 def _claims(token: str) -> dict[str, Any]:
@@ -308,7 +275,7 @@ def _forged(desk: Desk) -> dict[str, str]:
         "that says there is none": f"{none}.{body}.",
         "that says None": jwt.encode(claims, None, "none"),
         "signed with another key": jwt.encode(claims, key, "HS256"),
-        "signed in another way": jwt.encode(claims, key, "HS512"),
+        "signed in another way": jwt.encode(claims, key * 2, "HS512"),
         "with another's name": f"{head}.{base64.urlsafe_b64encode(flipped).decode().rstrip('=')}.{tail}",
         "with one letter changed": f"{head}.{body}.{'A' if tail[0] != 'A' else 'B'}{tail[1:]}",
         "cut off": real[:-5],
@@ -332,24 +299,15 @@ async def test_a_token_that_is_not_ours(desk: Desk) -> None:
 
 
 async def test_an_authorization_that_is_none(desk: Desk) -> None:
-    for value in (
-        b"",
-        b"Bearer",
-        b"Bearer ",
-        b"Basic YTpi",
-        desk.ana.credential.encode(),
-        b"\xff\xfe",
-        b"Muelle-Service x",
-    ):
+    bare = desk.ana.credential.encode()
+    for value in (b"", b"Bearer", b"Bearer ", b"Basic YTpi", bare, b"\xff\xfe", b"Muelle-Service x"):
         answer = await send(desk.world, "GET", b"/me", headers=[(b"authorization", value)])
-        await desk.refuses(answer, 401, "unrecognised")
+        await desk.refuses(answer, 401, "unrecognised", value)
 
 
 async def test_the_scheme_may_be_written_in_any_case(desk: Desk) -> None:
-    answer = await send(
-        desk.world, "GET", b"/me", headers=[(b"authorization", b"bEARER " + desk.ana.credential.encode())]
-    )
-    assert answer.status == 200
+    header = b"authorization", b"bEARER " + desk.ana.credential.encode()
+    assert (await send(desk.world, "GET", b"/me", headers=[header])).status == 200
 
 
 async def test_a_token_is_good_for_its_time_and_no_longer(desk: Desk) -> None:
@@ -361,24 +319,18 @@ async def test_a_token_is_good_for_its_time_and_no_longer(desk: Desk) -> None:
 
 
 async def test_clocks_may_differ_a_little_and_not_much(desk: Desk) -> None:
-    desk.world.clock.leap(seconds=-20)  # who issued the token was 20 seconds ahead
-    assert (await desk.ana.get("/me")).status_code == 200
-    desk.world.clock.leap(minutes=-5)
+    desk.world.clock.leap(minutes=-5)  # who issued the token was five minutes ahead
     answer = await send(desk.world, "GET", b"/me", token=desk.ana.credential)
     await desk.refuses(answer, 401, "token_invalid")
+    desk.world.clock.leap(minutes=4, seconds=40)
+    assert (await desk.ana.get("/me")).status_code == 200
 
 
 async def test_a_refresh_token_that_is_none(desk: Desk) -> None:
     real = str(desk.ana.tokens["refresh_token"])
     head, _, tail = real.rpartition("_")
-    for token in (
-        desk.ana.credential,
-        real[:-1],
-        real.replace("_1_", "_2_"),
-        f"{head}_{tail[::-1]}",
-        "mr_",
-        real + "\n",
-    ):
+    later, mirrored = real.replace("_1_", "_2_"), f"{head}_{tail[::-1]}"
+    for token in (desk.ana.credential, real[:-1], later, mirrored, "mr_", real + "\n"):
         body = json.dumps({"refresh_token": token}).encode()
         answer = await send(desk.world, "POST", b"/auth/refresh", body, JSON)
         expected = (422, "fields_invalid") if token.endswith("\n") else (401, "token_invalid")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from tests.identity.doors import TWINS, knowing_a_provider
 from tests.identity.provider import LittleProvider
 from tests.world import LeapingClock, World, installation

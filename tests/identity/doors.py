@@ -11,13 +11,13 @@ from typing import Any
 
 import httpx
 from argon2 import PasswordHasher
-from tests.identity.provider import CLIENT_ID, CLIENT_SECRET, LittleProvider
-from tests.world import ONE, PASSWORD, PUBLIC_ADDRESS, SECRET_KEY, LeapingClock, Person, Postbox, Shape, World
 
 from muelle import config
 from muelle.app import PREFIX, SUBSCRIPTIONS, Application, Parts
 from muelle.identity.passwords import Passwords
 from muelle.kit.bus.memory import Disorder, MemoryBus
+from tests.identity.provider import CLIENT_ID, CLIENT_SECRET, LittleProvider
+from tests.world import ONE, PASSWORD, PUBLIC_ADDRESS, SECRET_KEY, LeapingClock, Person, Postbox, Shape, World
 
 TWINS = Shape(split=False, postgres=True, rabbit=False)
 """For two replicas on one PostgreSQL."""

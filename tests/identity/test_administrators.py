@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import delete
-from tests.identity.doors import bearer, code_of, door, key_of, try_log_in
-from tests.identity.test_second_factor import turned_on
-from tests.world import ONE, PASSWORD, Person, World, installation
 
 from muelle.identity.accounts import FIRST_ADMINISTRATOR
 from muelle.identity.tables import accounts
 from muelle.kit.http import Cursor
+from tests.identity.doors import bearer, code_of, door, key_of, try_log_in
+from tests.identity.test_second_factor import turned_on
+from tests.world import ONE, PASSWORD, Person, World, installation
 
 
 async def listed(root: Person, **query: Any) -> list[str]:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
-from tests.identity.doors import quick_passwords
-from tests.waiting import eventually
-from tests.world import ONE, PASSWORD, World, installation
 
 from muelle.identity.letters import LAST_ATTEMPT, Letter, Letters
 from muelle.identity.tables import letters
 from muelle.kit.mail import Mail
+from tests.identity.doors import quick_passwords
+from tests.waiting import eventually
+from tests.world import ONE, PASSWORD, World, installation
 
 
 async def waiting(world: World) -> list[Any]:

@@ -13,15 +13,15 @@ import httpx
 import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import text
-from tests.identity.doors import ELSEWHERE, code_of, door, hold_still, quick_passwords, through, try_log_in
-from tests.identity.provider import LittleProvider
-from tests.world import ONE, PASSWORD, World, installation
 
 from muelle.identity import attempts, store
 from muelle.identity.model import PasswordTooShort
 from muelle.identity.passwords import Passwords
 from muelle.kit.db import SlowCallInTransaction
 from muelle.kit.db.guard import transaction_section
+from tests.identity.doors import ELSEWHERE, code_of, door, hold_still, quick_passwords, through, try_log_in
+from tests.identity.provider import LittleProvider
+from tests.world import ONE, PASSWORD, World, installation
 
 WRONG = "not the password"
 
@@ -159,6 +159,15 @@ async def test_a_stranger_elsewhere_does_not_lock_the_owner_out(one: World) -> N
         answer = await try_log_in(one.identity, "ana@example.com", WRONG, address=ELSEWHERE)
         one.clock.leap(seconds=int(answer.headers.get("retry-after", 1)))
         await try_log_in(one.identity, "ana@example.com", WRONG, address="2001:db8::1")
+    assert (await try_log_in(one.identity, "ana@example.com")).status_code == 200
+
+
+async def test_what_was_refused_counts_against_nobody(one: World) -> None:
+    """Else a stranger could fill the account's own measure from one address, by simply not stopping."""
+    hold_still(one)
+    await one.sign_up("ana@example.com")
+    tries = [await try_log_in(one.identity, "ana@example.com", WRONG, address=ELSEWHERE) for _ in range(80)]
+    assert [answer.status_code for answer in tries] == [401] * attempts.PER_PAIR.burst + [429] * 70
     assert (await try_log_in(one.identity, "ana@example.com")).status_code == 200
 
 

@@ -20,6 +20,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from pydantic import SecretStr, ValidationError
+
+from muelle.identity.oidc.errors import ProviderUnavailable, Refusal, TokenNotVouched, UnknownProvider
+from muelle.identity.oidc.model import Begun, Provider, Vouched, google
+from muelle.identity.oidc.openid import OpenId
+from muelle.identity.oidc.published import Line
+from muelle.kit.clock import MovableClock
+from muelle.kit.db import SlowCallInTransaction
+from muelle.kit.db.guard import transaction_section
+from muelle.kit.errors import Kind
 from tests.identity.provider import (
     CLIENT_ID,
     CLIENT_SECRET,
@@ -30,15 +39,6 @@ from tests.identity.provider import (
     signing_key,
     twisted,
 )
-
-from muelle.identity.oidc.errors import ProviderUnavailable, Refusal, TokenNotVouched, UnknownProvider
-from muelle.identity.oidc.model import Begun, Provider, Vouched, google
-from muelle.identity.oidc.openid import OpenId
-from muelle.identity.oidc.published import Line
-from muelle.kit.clock import MovableClock
-from muelle.kit.db import SlowCallInTransaction
-from muelle.kit.db.guard import transaction_section
-from muelle.kit.errors import Kind
 
 BACK = "https://muelle.example/back"
 ANA = Vouched(

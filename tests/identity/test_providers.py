@@ -11,14 +11,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from tests.identity.doors import code_of, door, key_of, knowing_a_provider, through, try_log_in, with_id_token
-from tests.identity.provider import LittleProvider, twisted
-from tests.identity.test_second_factor import turned_on
-from tests.world import ONE, Person, World, installation
 
 from muelle.identity.browser_log_in import ROUND_TRIP_SECONDS
 from muelle.kit.ids import new_id
 from muelle.kit.vault import Vault
+from tests.identity.doors import code_of, door, key_of, knowing_a_provider, through, try_log_in, with_id_token
+from tests.identity.provider import LittleProvider, twisted
+from tests.identity.test_second_factor import turned_on
+from tests.world import ONE, Person, World, installation
 
 
 async def test_whom_the_provider_vouches_for_gets_a_proven_account(

@@ -8,13 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 from argon2 import PasswordHasher
+
+from muelle.identity.passwords import Passwords
 from tests.identity.doors import ELSEWHERE, code_of, door, hold_still, through, try_log_in
 from tests.identity.provider import LittleProvider
 from tests.identity.test_log_in import what_is_told
 from tests.waiting import eventually
 from tests.world import ONE, PASSWORD, Person, World, installation
-
-from muelle.identity.passwords import Passwords
 
 NEW = "a better password"
 
@@ -250,7 +250,12 @@ async def test_a_reset_wins_over_whoever_is_just_using_the_old_password(tmp_path
         assert code_of(late) == (401, "log_in_failed")
         assert (await ana.get("/me")).status_code == 401
 
-        thief = await world.log_in("ana@example.com", NEW)
+        ana = await world.log_in("ana@example.com", NEW)
+        passwords.meanwhile = lambda: ana.post("/me/password", {"present": NEW, "password": "the faster one"})
+        late = await ana.post("/me/password", {"present": NEW, "password": "the slower one"})
+        assert code_of(late) == (403, "password_wrong")
+
+        thief = await world.log_in("ana@example.com", "the faster one")
         passwords.meanwhile = the_owner_resets
-        assert (await thief.delete("/me", {"password": NEW})).status_code in (401, 403)
+        assert (await thief.delete("/me", {"password": "the faster one"})).status_code in (401, 403)
         assert (await world.log_in("ana@example.com", NEW)).id == ana.id

@@ -7,15 +7,15 @@ from collections import Counter
 
 import httpx
 from sqlalchemy import func, select
-from tests.identity.doors import bearer, code_of, door, hold_still, try_log_in
-from tests.waiting import eventually
-from tests.world import PASSWORD, World
 
 from muelle.identity import attempts, store
 from muelle.identity.log_in import LogIn
 from muelle.identity.oidc.model import Vouched
 from muelle.identity.tables import api_keys, one_time_tokens, sessions
 from muelle.kit.http import Cursor
+from tests.identity.doors import bearer, code_of, door, hold_still, try_log_in
+from tests.waiting import eventually
+from tests.world import PASSWORD, World
 
 WRONG = "not the password"
 
@@ -63,6 +63,19 @@ async def test_a_closed_session_can_leave_nothing_behind_by_another_replica(twin
         twins.clock.leap(seconds=3)
         assert (await late.get("/me", headers=bearer(thief))).status_code == 401
     assert (await owner.get("/me/keys")).json() == []
+
+
+async def test_who_is_no_administrator_any_more_administers_nobody_at_once(twins: World) -> None:
+    root, boss = await twins.administrator("root@example.com"), await twins.administrator("boss@example.com")
+    ana = await twins.sign_up("ana@example.com")
+    async with door(twins.apps[1]) as late:
+        assert (await late.get("/accounts", headers=bearer(boss))).status_code == 200  # now it is remembered here
+        assert (await root.ask("PUT", f"/accounts/{boss.id}/role", {"role": "client"})).status_code == 200
+        for who in (ana, root):
+            answer = await late.post(f"/accounts/{who.id}/suspend", headers=bearer(boss), json={})
+            assert code_of(answer) == (403, "administrators_only")
+        answer = await late.put(f"/accounts/{ana.id}/role", headers=bearer(boss), json={"role": "admin"})
+        assert code_of(answer) == (403, "administrators_only")
 
 
 async def test_a_code_is_spent_once_and_only_the_newest_is_good(twins: World) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 
+from muelle.identity import attempts, totp
 from tests.identity.doors import code_of, hold_still, key_of, through, try_log_in
 from tests.identity.provider import LittleProvider
 from tests.world import PASSWORD, Person, World
-
-from muelle.identity import attempts, totp
 
 
 class Authenticator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.identity.doors import code_of, try_log_in
+from tests.identity.doors import code_of, hold_still, try_log_in
 from tests.stories.test_sessions import refresh
 from tests.world import PASSWORD, Person, World
 
@@ -26,6 +26,15 @@ async def test_a_refresh_gives_new_tokens_and_keeps_the_session(one: World) -> N
     assert len(seen) == 6
     one.clock.leap(days=31)
     assert code_of(await refresh(one, token)) == (401, "token_expired")
+
+
+async def test_an_access_token_is_not_remembered_for_longer_than_it_is_good(one: World) -> None:
+    hold_still(one)
+    ana = await one.sign_up("ana@example.com")
+    one.clock.leap(seconds=ana.tokens["expires_in"] - 1.5)
+    assert (await ana.get("/me")).status_code == 200
+    one.clock.leap(seconds=1.5)
+    assert code_of(await ana.get("/me")) == (401, "token_expired")
 
 
 async def test_sessions_are_listed_and_closed_one_by_one_or_all_others(one: World) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import httpx
+
 from tests.identity.doors import code_of, knowing_a_provider, through, with_id_token
 from tests.identity.provider import LittleProvider
 from tests.world import ONE, PASSWORD, World, installation

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 from structlog.testing import capture_logs
-from tests.bus.harbour import Harbour, open_harbour
-from tests.waiting import eventually
 
 from muelle.kit.clock import MovableClock, SystemClock
 from muelle.kit.loops import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, Lease, Loop, leases, pause_before_retry
+from tests.bus.harbour import Harbour, open_harbour
+from tests.waiting import eventually
 
 PERIOD = 10.0
 LEASE = 15.0

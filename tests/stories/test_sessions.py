@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+
 from tests.identity.doors import code_of
 from tests.world import Person, World
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 
+from muelle.identity import totp
 from tests.identity.doors import code_of, key_of, try_log_in
 from tests.world import World
-
-from muelle.identity import totp
 
 NEW = "a better password"
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from argon2 import PasswordHasher
-from tests.world import PASSWORD
 
 from muelle.app import SCOPES, Application
 from muelle.identity import store
@@ -14,6 +13,7 @@ from muelle.identity.log_in import LoggedIn
 from muelle.identity.model import State
 from muelle.kit.http import Access, Caller, Role, Who
 from muelle.kit.ids import new_id
+from tests.world import PASSWORD
 
 HASH = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
 

@@ -27,13 +27,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
     unsupported_method,
 )
-from tests.surface.scenes import log_in
-from tests.world import ONE, SECRET_KEY, World, installation
 
 from muelle import config
 from muelle.app import Application, Parts
 from muelle.kit.http import Role
 from muelle.kit.ids import is_id
+from tests.surface.scenes import log_in
+from tests.world import ONE, SECRET_KEY, World, installation
 
 EXAMPLES = int(os.environ.get("MUELLE_TEST_EXAMPLES", "0"))
 CONFIG = {

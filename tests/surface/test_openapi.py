@@ -9,9 +9,9 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from tests.world import World
 
 from muelle.kit.http.problems import MEDIA_TYPE
+from tests.world import World
 
 METHODS = {"get", "put", "post", "patch", "delete"}
 Operation = dict[str, Any]

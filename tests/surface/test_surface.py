@@ -11,13 +11,13 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.surface.scenes import PERSONAS, Persona, Scene, log_in, scene
-from tests.world import ONE, PUBLIC_ADDRESS, Shape, World, installation
 
 from muelle.app import Application
 from muelle.kit.http import Access, Who
 from muelle.kit.http.routes import RoomRoute, declared
 from muelle.kit.ids import new_id
+from tests.surface.scenes import PERSONAS, Persona, Scene, log_in, scene
+from tests.world import ONE, PUBLIC_ADDRESS, Shape, World, installation
 
 FOR_EVERYBODY = {"/docs", "/redoc", "/docs/assets/{name}", "/api/v1/openapi.json"}
 """Pages about the API itself: the only addresses without a declaration."""
@@ -174,7 +174,7 @@ def _path(route: RoomRoute, places: dict[str, str]) -> str:
     }
     known = examples | places
     query = {field.alias: "made-up" for field in route.dependant.query_params if field.field_info.is_required()}
-    return str(httpx.URL(re.sub(r"\{(\w+)\}", lambda found: known[found[1]], route.path), params=query or None))
+    return str(httpx.URL(re.sub(r"\{(\w+)\}", lambda found: str(known[found[1]]), route.path), params=query or None))
 
 
 def _everything(world: World) -> Iterator[tuple[Application, RoomRoute, Persona]]:

@@ -17,9 +17,9 @@ from typing import Any
 import httpx
 
 from muelle import __version__, config, serving
-from muelle.app import LINES, ROOMS, Parts
+from muelle.app import LINES, ROOMS, SECRET_KEY_FILE, Parts
 from muelle.cli.mishaps import in_words
-from muelle.cli.opening import SecretKeyBroken, check_secret_key, database_file, mend_database
+from muelle.cli.opening import database_file, mend_database
 from muelle.config import Settings
 from muelle.engines import found
 from muelle.identity import store as accounts_store
@@ -32,6 +32,7 @@ from muelle.kit.home import Holder, holders_of
 from muelle.kit.hosts import user_here
 from muelle.kit.http import Cursor, Role
 from muelle.kit.mail import SmtpMailer
+from muelle.kit.vault import SecretKeyBroken, kept_key
 
 LITTLE_DISK_BYTES = 1_000_000_000
 BEHIND_FAILURES = 3
@@ -102,8 +103,10 @@ def _home(settings: Settings) -> Iterable[Finding]:
         yield Finding("home", None, f"{home} can be read by others", f"chmod 700 {home}")
     else:
         yield Finding("home", True, f"{home}, {free // 1_000_000_000} GB free")
+    key_file = settings.home / SECRET_KEY_FILE
     try:
-        check_secret_key(settings)
+        if key_file.exists() and not settings.secret_key.get_secret_value():
+            kept_key(key_file)
     except SecretKeyBroken as error:
         yield Finding("secret key", False, error.message, error.advice)
 

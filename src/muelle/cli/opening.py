@@ -12,9 +12,8 @@ from pydantic import SecretStr
 from muelle.app import ROOMS, Application, Parts
 from muelle.cli.mishaps import in_words
 from muelle.config import Settings
-from muelle.kit.errors import Failure, Missing, Unavailable
+from muelle.kit.errors import Missing, Unavailable
 from muelle.kit.home import HomeUnusable
-from muelle.kit.vault import MASTER_BYTES
 
 DATABASE_SECONDS = 5.0
 
@@ -23,12 +22,6 @@ class DatabaseUnusable(Unavailable):
     """The database of the room "{room}" cannot be used: {reason}."""
 
     hint = "{mend}"
-
-
-class SecretKeyBroken(Failure):
-    """The file {file} does not hold the secret key that it should."""
-
-    hint = "Restore it from the backup of this home: what it sealed (second factors, letters) opens with no other key."
 
 
 class NothingHere(Missing):
@@ -57,7 +50,7 @@ async def opened(settings: Settings, rooms: Sequence[str] = ROOMS) -> Applicatio
     """An application whose home, secret key and databases were looked at first: they fail in many ways."""
     make_home(settings.home)
     parts = Parts(settings)
-    check_secret_key(settings)
+    parts.vault()
     for room in rooms:
         await _try(parts, room)
     return Application(parts, rooms)
@@ -68,18 +61,6 @@ def make_home(home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise HomeUnusable(home=home, reason=error.strerror) from error
-
-
-def check_secret_key(settings: Settings) -> None:
-    file = settings.home / "secret.key"
-    if settings.secret_key.get_secret_value() or not file.exists():
-        return
-    try:
-        whole = len(bytes.fromhex(file.read_text("ascii").strip())) == MASTER_BYTES
-    except ValueError:
-        whole = False
-    if not whole:
-        raise SecretKeyBroken(file=file)
 
 
 def database_file(settings: Settings, room: str) -> Path:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 
 import structlog
 import uvloop
@@ -19,7 +21,7 @@ from muelle.identity.accounts import FirstLogIn
 from muelle.kit import logs
 from muelle.kit.home import Holder, HomeLock
 
-REST_SECONDS = 2.0
+REST_SECONDS = 1.5
 """How long everything has to come to rest, after the last request has ended."""
 
 _log = structlog.get_logger("muelle")
@@ -131,9 +133,23 @@ def greeting(settings: Settings, rooms: Sequence[str], engine: found.Found, firs
 
 def _next_steps(settings: Settings, rooms: Sequence[str], first: FirstLogIn | None) -> list[str]:
     email = first.email if first else "YOU@EXAMPLE.COM"
-    log_in = [f"muelle login {email} --server {settings.url}", "muelle whoami"] if "identity" in rooms else []
+    muelle = _how_to_call_it()
+    log_in = [f"{muelle} login {email} --server {settings.url}", f"{muelle} whoami"] if "identity" in rooms else []
     return [
         *log_in,
-        "muelle doctor        what works here, and what does not",
-        "Ctrl-C               ends it",
+        f"{muelle} doctor  says what works here, and what does not",
+        f"{settings.url}/docs  describes the API",
+        "Ctrl-C  ends it",
     ]
+
+
+def _how_to_call_it() -> str:
+    """The command as this person can type it: by its name where that is found, else by its place."""
+    program = Path(sys.argv[0])
+    if program.name != "muelle":
+        return f"{sys.executable} -m muelle"
+    found = shutil.which("muelle")
+    if found and Path(found).resolve() == program.resolve():
+        return "muelle"
+    here = program.absolute()
+    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)

@@ -23,6 +23,12 @@ class SealBroken(Failure):
     hint = "Start with the MUELLE_SECRET_KEY (or the file `secret.key` in the home) that it was sealed with."
 
 
+class SecretKeyBroken(Failure):
+    """The file {file} does not hold the secret key that it should."""
+
+    hint = "Restore it from the backup of this home: what it sealed (second factors, letters) opens with no other key."
+
+
 class Vault:
     def __init__(self, master: bytes) -> None:
         self._master = master
@@ -66,4 +72,14 @@ def master_key(text: str, file: Path) -> bytes:
         fresh.touch(mode=0o600)
         fresh.write_text(secrets.token_hex(MASTER_BYTES) + "\n")
         fresh.rename(file)
-    return bytes.fromhex(file.read_text().strip())
+    return kept_key(file)
+
+
+def kept_key(file: Path) -> bytes:
+    try:
+        key = bytes.fromhex(file.read_text("ascii").strip())
+    except ValueError:
+        key = b""
+    if len(key) != MASTER_BYTES:
+        raise SecretKeyBroken(file=file)
+    return key

@@ -18,7 +18,21 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Column, ColumnElement, Integer, Row, String, Table, Text, delete, func, select, update
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    Row,
+    String,
+    Table,
+    Text,
+    delete,
+    func,
+    select,
+    update,
+)
 
 from muelle.kit.bus.facts import Envelope, NoEnvelope, Origin, Subscription, origin
 from muelle.kit.clock import Clock
@@ -54,6 +68,8 @@ deliveries = Table(
     Column("attempts", Integer, nullable=False),
     Column("next_at", Instant, nullable=False),
     Column("last_error", Text, nullable=False),
+    CheckConstraint("state IN ('parked', 'dead')", name="delivery_state"),
+    Index("deliveries_due", "state", "next_at"),
 )
 
 Handler = Callable[[Transaction, Envelope], Awaitable[None]]

@@ -13,7 +13,6 @@ from starlette.requests import Request
 
 from muelle.kit.errors import Invalid
 
-
 MOST_FIELDS = 1000
 """In one object: more are a mistake, and each that is unknown costs an error message."""
 

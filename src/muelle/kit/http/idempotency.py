@@ -21,7 +21,19 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Column, ColumnElement, LargeBinary, Row, String, Table, delete, select, update
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    Index,
+    LargeBinary,
+    Row,
+    String,
+    Table,
+    delete,
+    select,
+    update,
+)
 from starlette.responses import Response
 
 from muelle.kit.clock import Clock
@@ -57,6 +69,8 @@ answers = Table(
     Column("lease_until", Instant, nullable=False),
     Column("sealed", LargeBinary, nullable=True),
     Column("created_at", Instant, nullable=False),
+    CheckConstraint("state IN ('running', 'committed', 'answered')", name="answer_state"),
+    Index("answers_by_age", "created_at"),
 )
 
 
