@@ -262,6 +262,7 @@ class Application:
             openapi_tags=TAGS,
             license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
             strict_content_type=False,
+            telemetry={"tracing": False, "metrics": False, "logs": False},
         )
         api.state.desk = self.desk
         add_problem_handlers(api)

@@ -12,6 +12,7 @@ NEW = "a better password"
 async def test_a_refresh_gives_new_tokens_and_keeps_the_session(one: World) -> None:
     ana = await one.sign_up("ana@example.com")
     session = (await ana.get("/me")).json()["session_id"]
+    await one.log_in("ana@example.com")  # never used: it ends, and is not shown then
     token = ana.tokens["refresh_token"]
     seen = {token}
     for days in range(1, 30, 7):
@@ -24,6 +25,7 @@ async def test_a_refresh_gives_new_tokens_and_keeps_the_session(one: World) -> N
         seen.add(token)
         assert (await ana.get("/me")).json()["session_id"] == session
     assert len(seen) == 6
+    assert [item["id"] for item in (await ana.get("/me/sessions")).json()] == [session]
     one.clock.leap(days=31)
     assert code_of(await refresh(one, token)) == (401, "token_expired")
 

@@ -56,6 +56,7 @@ async def scene(identity: Application, persona: Persona, access: Access) -> Scen
     me = await log_in(identity, role=persona.role, suspended=persona.suspended)
     other = me if persona.owns and not access.administers else await log_in(identity)
     fields = {"email": me.account.email, "password": PASSWORD, "present": PASSWORD, "refresh_token": me.refresh_token}
+    fields["credential"] = me.access_token
     places = {"account_id": str(other.account.id)}
     if access.who is Who.OWNER:
         another = await log_in(identity, other.account.email)

@@ -68,13 +68,14 @@ async def test_another_process_of_the_installation_gets_through_where_it_should_
 ) -> None:
     async with installation(SPLIT, tmp_path / "home") as world:
         there = await scene(world.identity, PERSONAS[0], Access.service())
-        internal = Scene({"Authorization": f"Muelle-Service {world.identity.desk.service_token}"}, {}, there.places)
+        service = {"Authorization": f"Muelle-Service {world.identity.desk.service_token}"}
+        internal = Scene(service, there.fields, there.places)
         asked = 0
         for route in _routes(world.identity):
             answer = await _ask(world.identity, route, internal)
             if route.stands.access.who is Who.SERVICE:
                 asked += 1
-                assert answer.json()["code"] == "token_invalid"  # got through, and asked about a made-up one
+                assert answer.status_code == 200, _name(route)
             elif route.stands.access.who is not Who.ANYBODY:
                 assert answer.status_code == 401, _name(route)
         assert asked
@@ -161,7 +162,7 @@ async def _ask(app: Application, route: RoomRoute, there: Scene) -> httpx.Respon
 def _body(app: Application, route: RoomRoute, method: str) -> Any:
     """The example in the API's description. Internal routes are not in it."""
     if not route.include_in_schema:
-        return {"credential": "made-up"}
+        return {"credential": ""}
     operation = app.api.openapi()["paths"][route.path][method.lower()]
     example = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
     return None if example is None else dict(example)

@@ -7,15 +7,19 @@ is put together, so that JSON stays JSON.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from muelle.kit.bus.facts import origin
 
 STRUCK_OUT = "[secret]"
 DEEPEST = 8
@@ -38,6 +42,9 @@ _LOOKS_SECRET = (
     ),
 )
 
+
+_requests_to: TextIO | None = None
+_log_requests = True
 
 _MAY_HOLD_A_SECRET = re.compile(r"eyJ|m[kr]_|\$a|://|[=:]|[cCrReE] ")
 """Quickly tells of most texts that they do not."""
@@ -93,10 +100,12 @@ def _is_secret(name: str) -> bool:
 
 def set_up(level: str, format: str, stream: TextIO | None = None) -> None:
     """Sends structlog's events and everybody else's log records through the same last steps, to stderr."""
+    global _requests_to, _log_requests  # logging is one for the whole process, and so is this shortcut of it
     out = stream or sys.stderr
     as_json = format == "json" or (format == "auto" and not out.isatty())
+    _requests_to, _log_requests = (out if as_json else None), level in ("debug", "info")
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _add_request_id,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -126,6 +135,25 @@ def set_up(level: str, format: str, stream: TextIO | None = None) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def request_line(path: str, fields: dict[str, str | int | float]) -> None:
+    """Logs one answered request; the path alone may hold what others chose.
+
+    As JSON the line is put together at once: the long way costs more than many a request.
+    """
+    if _requests_to is None:
+        structlog.get_logger("muelle.access").info("request", path=path, **fields)
+    elif _log_requests:
+        line = {"event": "request", "level": "info", "logger": "muelle.access", **fields, "path": redact(path)}
+        line |= {"request_id": origin.get().request_id, "timestamp": datetime.now(UTC).isoformat()}
+        _requests_to.write(json.dumps(line) + "\n")
+
+
+def _add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A step of structlog's: in which request it happened."""
+    request_id = origin.get().request_id
+    return {**event, "request_id": request_id} if request_id else event
 
 
 def quiet() -> None:

@@ -6,7 +6,7 @@ from muelle.identity.http import accounts, auth, internal, me
 
 
 def routers(*, mock: bool) -> list[APIRouter]:
-    return [*auth.routers(mock=mock), me.router, accounts.router]
+    return [me.router, *auth.routers(mock=mock), accounts.router]
 
 
 def internal_routers() -> list[APIRouter]:

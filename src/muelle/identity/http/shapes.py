@@ -25,8 +25,6 @@ def _typable(secret: SecretStr) -> SecretStr:
 
 
 def _foreseeable(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError("needs a time zone, such as Z")
     if moment.year > LAST_YEAR:
         raise ValueError(f"must not lie beyond the year {LAST_YEAR}")
     return moment

@@ -11,16 +11,15 @@ import re
 import time
 from urllib.parse import quote
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from muelle.kit.bus.facts import ANONYMOUS, Origin, origin
 from muelle.kit.http.bodies import BodyTooLarge
 from muelle.kit.http.problems import problem_response
 from muelle.kit.ids import new_id
+from muelle.kit.logs import request_line
 
 LONGEST_LOGGED_PATH = 500
 NO_ROUTE = "unknown"
@@ -38,8 +37,6 @@ _NOT_KEPT = (b"cache-control", b"no-store")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _QUIET = ("/health/", "/metrics")
 _BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-
-_log = structlog.get_logger("muelle.access")
 
 
 class Edge:
@@ -62,7 +59,6 @@ class Edge:
         request_id = _request_id(headers.get(b"x-request-id", b""))
         client = scope.get("client")
         token = origin.set(Origin(ANONYMOUS, client[0] if client else "", request_id))
-        tokens = bind_contextvars(request_id=request_id)  # for whatever else is logged meanwhile
         inner = scope
         if scope["method"] == "HEAD":
             inner = {**scope, "method": "GET"}  # the same answer, less its body
@@ -71,7 +67,6 @@ class Edge:
             await self._answer(inner, _Bounded(receive, _declared_length(headers), self._body_limit), answer)
         finally:
             self._account(scope["method"], inner, answer.status, time.perf_counter() - began)
-            reset_contextvars(**tokens)
             origin.reset(token)
 
     async def _answer(self, scope: Scope, receive: _Bounded, send: _Answer) -> None:
@@ -91,15 +86,16 @@ class Edge:
         self._seconds.labels(method, route).observe(seconds)
         if not scope["path"].startswith(_QUIET):
             now = origin.get()
-            _log.info(
-                "request",
-                method=method,
-                route=route,
-                path=_shown(scope["path"]),
-                status=status,
-                ms=round(seconds * 1000, 1),
-                actor=now.actor,
-                address=now.address,
+            request_line(
+                _shown(scope["path"]),
+                {
+                    "method": method,
+                    "route": route,
+                    "status": status,
+                    "ms": round(seconds * 1000, 1),
+                    "actor": now.actor,
+                    "address": now.address,
+                },
             )
 
 

@@ -139,7 +139,7 @@ class Answers:
                     raise KeyUsedBefore
                 if row.state == "answered":
                     return self._repeat(row)
-                if self._is_left(row):
+                if self._is_left(row) and await self._row(request) == row:  # it did not end between the two looks
                     if row.state == "committed":
                         raise AnswerLost
                     if await self._take_over(request, run, row):
@@ -199,7 +199,7 @@ class Answers:
             async with self._database.transaction() as tx:
                 await tx.run(update(answers).where(*_ours(request, run)).values(state="answered", sealed=sealed))
         except Exception as error:  # this time it can still be given
-            _log.warning("answer not kept", error=repr(error))
+            _log.warning("answer not kept", error=f"{type(error).__name__}: {error}")
 
     async def _let_go(self, request: Request, run: str) -> None:
         """The key is free again."""

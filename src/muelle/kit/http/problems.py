@@ -197,7 +197,7 @@ def _as_ours(error: Exception) -> tuple[MuelleError, list[FieldError]]:
             _log.error("failure", error=error.message, exc_info=error)
             return Unexpected(), []
         case MuelleError(kind=Kind.UNAVAILABLE):
-            _log.warning("unavailable", error=error.message, cause=repr(error.__cause__))
+            _log.warning("unavailable", error=error.message, cause=_words(error.__cause__))
             return error, []
         case MuelleError():
             return error, []
@@ -206,8 +206,13 @@ def _as_ours(error: Exception) -> tuple[MuelleError, list[FieldError]]:
         case HTTPException(status_code=status) if status < 500:
             return NoSuchRoute() if status == 404 else Refused(), []
         case _:
-            _log.error("unexpected error", error=repr(error), exc_info=error)
+            _log.error("unexpected error", error=_words(error), exc_info=error)
             return Unexpected(), []
+
+
+def _words(error: BaseException | None) -> str:
+    """As it is, not as `repr` quotes it: secrets are found in the one and may be missed in the other."""
+    return "" if error is None else f"{type(error).__name__}: {error}"
 
 
 def _as_field_errors(error: RequestValidationError) -> tuple[MuelleError, list[FieldError]]:

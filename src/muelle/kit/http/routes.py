@@ -175,12 +175,13 @@ async def _answer(handle: Callable[[Request], Coroutine[Any, Any, Response]], re
         return problem_response(error, request.url.path)
 
 
-async def _caller_now(request: Request) -> Caller:
+async def caller_of(request: Request) -> Caller:
+    """Who was recognised. As a parameter of a route it is `caller: CallerNow`."""
     caller: Caller = request.scope[_CALLER]
     return caller
 
 
-CallerNow = Annotated[Caller, Depends(_caller_now)]
+CallerNow = Annotated[Caller, Depends(caller_of)]
 
 
 class RoomRouter(APIRouter):
