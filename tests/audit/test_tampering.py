@@ -84,7 +84,7 @@ def log(tmp_path: Path) -> Iterator[Log]:
     log.close()
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_one_changed_bit_in_the_file_is_found_and_named(log: Log, data: st.DataObject) -> None:
     seq = data.draw(st.integers(1, ENTRIES))

@@ -226,15 +226,18 @@ async def test_a_forgotten_fact_that_lies_among_the_dead_does_not_sink_its_batch
 @on_rabbit
 async def test_publishing_is_pipelined(broker: Any) -> None:
     async with connected(broker, subscriptions=[DIARY]) as bus:
-        began = time.perf_counter()
-        for envelope in some(100):
-            await bus.publish([envelope])
-        one_by_one = (time.perf_counter() - began) / 100
-        began = time.perf_counter()
-        for batch in (some(256), some(256)):
-            assert len(await bus.publish(batch)) == 256
-        together = (time.perf_counter() - began) / 512
-    assert one_by_one / together > 1.5, f"{one_by_one * 1e6:.0f} µs alone, {together * 1e6:.0f} µs in a batch"
+
+        async def seconds_each(batches: list[list[Envelope]]) -> float:
+            began = time.perf_counter()
+            for batch in batches:
+                assert len(await bus.publish(batch)) == len(batch)
+            return (time.perf_counter() - began) / sum(len(batch) for batch in batches)
+
+        alone = together = float("inf")  # the best of some rounds, since others use this machine too
+        for _ in range(6):
+            alone = min(alone, await seconds_each([[envelope] for envelope in some(40)]))
+            together = min(together, await seconds_each([some(256)]))
+    assert alone / together > 1.5, f"{alone * 1e6:.0f} µs alone, {together * 1e6:.0f} µs in a batch"
 
 
 # --- outbox and relay

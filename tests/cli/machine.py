@@ -230,8 +230,12 @@ class Terminal:
         os.write(self.side, text.encode())
 
     def end(self) -> Ended:
+        until = time.monotonic() + ENDS_WITHIN_SECONDS
         with suppress(OSError):  # a terminal whose last program has ended
-            while part := os.read(self.side, 4096):
+            while select.select([self.side], [], [], max(0.0, until - time.monotonic()))[0]:
+                part = os.read(self.side, 4096)
+                if not part:
+                    break
                 self.seen += part.decode()
         code = self.process.wait(ENDS_WITHIN_SECONDS)
         os.close(self.side)
@@ -262,6 +266,7 @@ def without_a_trace(ended: Ended) -> Ended:
 
 
 def _take_the_terminal() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who runs the tests in the background has it ignored
     import fcntl
     import termios
 

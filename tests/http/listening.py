@@ -37,9 +37,11 @@ def listening(level: str = "info") -> Iterator[Lines]:
     """Sets logging up as the program does, and puts it back afterwards."""
     lines, root = Lines(), logging.getLogger()
     before = root.handlers, root.level, structlog.get_config()
+    shortcut = logs._requests_to, logs._log_requests
     logs.set_up(level, "json", lines._stream)
     try:
         yield lines
     finally:
         root.handlers, root.level = before[:2]
         structlog.configure(**before[2])
+        logs._requests_to, logs._log_requests = shortcut

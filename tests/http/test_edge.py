@@ -20,7 +20,8 @@ from muelle.kit.http.pages import LARGEST_PAGE
 from muelle.kit.http.routes import put_up
 from tests.http.listening import Lines, listening
 from tests.http.raw import send
-from tests.world import ONE, PREFIX, World, installation
+from tests.servers.postgres import Postgres
+from tests.world import ONE, PREFIX, Shape, World, installation
 
 ORIGIN = "https://cloud.example.com"
 EVERYWHERE = {
@@ -175,6 +176,23 @@ async def test_what_does_not_answer_is_told_and_its_cause_logged(mishaps: World,
     assert "secret-host" not in answer.text
     (line,) = [line for line in lines.all() if line["level"] == "warning"]
     assert "secret-host" in line["cause"]
+
+
+async def test_a_database_that_is_away_is_told_as_such_and_comes_back(
+    own_postgres: Postgres, tmp_path: Path, lines: Lines
+) -> None:
+    shape = Shape(split=False, postgres=True, rabbit=False)
+    async with installation(shape, tmp_path / "home", postgres_url=own_postgres.url) as world:
+        ana = await world.sign_up("ana@example.com")
+        own_postgres.kill()
+        reading, writing = await ana.get("/me/keys"), await ana.ask("PATCH", "/me", {"name": "Anna"})
+        assert reading.json()["code"] == writing.json()["code"] == "dependency_silent"
+        for answer in (reading, writing, await world.ask("GET", "//health/ready")):
+            assert answer.status_code == 503
+            assert "127.0.0.1" not in answer.text
+        assert len(lines.all("dependency silent")) == 2
+        own_postgres.start()
+        assert (await ana.ask("PATCH", "/me", {"name": "Anna"})).status_code == 200
 
 
 async def test_a_bug_beside_any_route_is_answered_too(

@@ -187,7 +187,9 @@ class Suspension(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "unpaid since May"}]})
 
-    reason: Annotated[PlainText, Field(max_length=200, description="For the audit log.")] = ""
+    reason: Annotated[
+        PlainText, Field(max_length=200, description="For the audit log.", examples=["unpaid since May"])
+    ] = ""
 
 
 class RoleBody(Body):

@@ -30,6 +30,7 @@ from muelle.kit.db.guard import transaction_section
 SQLITE_READERS = 4
 BUSY_SECONDS = 10
 POSTGRES_CONNECTIONS = 10
+POSTGRES_CONNECT_SECONDS = 10
 POSTGRES_STATEMENT_SECONDS = 30
 _BEGIN = "BEGIN IMMEDIATE"
 
@@ -221,7 +222,7 @@ def _open_postgres(room: str, url: str) -> Database:
     address = make_url(url).set(drivername="postgresql+asyncpg")
     settings = {
         "server_settings": {"search_path": room, "application_name": f"muelle-{room}"},
-        "timeout": POSTGRES_STATEMENT_SECONDS,
+        "timeout": POSTGRES_CONNECT_SECONDS,
     }
     writer = create_async_engine(
         address,

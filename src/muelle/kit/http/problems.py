@@ -10,6 +10,8 @@ import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -52,6 +54,12 @@ class MethodNotAllowed(Invalid):
 
 class Refused(Invalid):
     """That is not a request that can be answered."""
+
+
+class DependencySilent(Unavailable):
+    """Something that is needed for this, such as a database, does not answer now."""
+
+    hint = "Try again in a moment; `/health/ready` tells what it is."
 
 
 class Unexpected(Failure):
@@ -192,22 +200,26 @@ def examples_for(kinds: Iterable[type[MuelleError]]) -> dict[str, dict[str, Any]
 
 
 def _as_ours(error: Exception) -> tuple[MuelleError, list[FieldError]]:
+    fields: list[FieldError] = []
+    told: MuelleError = Unexpected()
     match error:
         case MuelleError(kind=Kind.FAILURE):
             _log.error("failure", error=error.message, exc_info=error)
-            return Unexpected(), []
         case MuelleError(kind=Kind.UNAVAILABLE):
             _log.warning("unavailable", error=error.message, cause=_words(error.__cause__))
-            return error, []
+            told = error
         case MuelleError():
-            return error, []
+            told = error
         case RequestValidationError():
-            return _as_field_errors(error)
+            told, fields = _as_field_errors(error)
         case HTTPException(status_code=status) if status < 500:
-            return NoSuchRoute() if status == 404 else Refused(), []
+            told = NoSuchRoute() if status == 404 else Refused()
+        case ConnectionError() | TimeoutError() | PoolTimeout() | DBAPIError(connection_invalidated=True):
+            _log.warning("dependency silent", error=_words(error))
+            told = DependencySilent()
         case _:
             _log.error("unexpected error", error=_words(error), exc_info=error)
-            return Unexpected(), []
+    return told, fields
 
 
 def _words(error: BaseException | None) -> str:

@@ -26,11 +26,11 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from muelle.kit.bus.facts import origin
-from muelle.kit.errors import MuelleError, Unavailable, Unrecognised
+from muelle.kit.errors import MuelleError, Unrecognised
 from muelle.kit.http import idempotency
 from muelle.kit.http.access import Access, Caller, Callers, Who
 from muelle.kit.http.bodies import READING_ERRORS, BodyTooLarge, JsonRequest
-from muelle.kit.http.problems import FieldsInvalid, Unexpected, problem_response, responses_for
+from muelle.kit.http.problems import DependencySilent, FieldsInvalid, Unexpected, problem_response, responses_for
 
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 CLIENT_LEFT = 499
@@ -96,7 +96,7 @@ class RoomRoute(APIRoute):
     def errors(self) -> list[type[MuelleError]]:
         """All that can go wrong, as far as it can be known from here."""
         stands = self.stands
-        found = [*stands.raises, *stands.access.refusals(changes=stands.changes), Unexpected, Unavailable]
+        found = [*stands.raises, *stands.access.refusals(changes=stands.changes), Unexpected, DependencySilent]
         if self.body_field is not None:
             found += READING_ERRORS
         if self.body_field is not None or get_flat_params(self.dependant):
