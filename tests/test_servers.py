@@ -215,7 +215,13 @@ def start_pytest(folder: Path, conftest: str, tests: str, *arguments: str, **set
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_heed_ctrl_c,  # noqa: PLW1509 - this process has no threads that matter
     )
+
+
+def _heed_ctrl_c() -> None:
+    """Who runs the tests in the background has it ignored, and so would they."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def without_settings(environment: Mapping[str, str]) -> dict[str, str]:

@@ -32,7 +32,7 @@ CLIENT_SECRET = "canary-client-secret-e810"
 DATABASE_PASSWORD = "canary-database-password-41aa"
 BROKER_PASSWORD = "canary-broker-password-cc02"
 MAIL_PASSWORD = "canary-mail-password-3f6d"
-PROVIDERS = f'{{"work": {{"issuer": "https://login.invalid", "client_id": "us", "client_secret": "{CLIENT_SECRET}"}}}}'
+PROVIDERS = f'{{"acme": {{"issuer": "https://login.invalid", "client_id": "us", "client_secret": "{CLIENT_SECRET}"}}}}'
 NOWHERE = "127.0.0.1:1"
 
 
@@ -156,9 +156,9 @@ async def _much_goes_wrong(world: World, ana: Person, witness: Witness) -> None:
     await world.ask("POST", "/auth/refresh", json=spent)
     await world.ask("GET", "/me", headers={"Authorization": f"Bearer {ana.credential}x"})
     await world.ask("GET", "/me", headers={"Authorization": f"Basic {PASSWORD}"})
-    await world.ask("GET", "/auth/providers/work/start")
-    await world.ask("POST", "/auth/providers/work/token", json={"id_token": f"{ana.credential}"})
-    await world.ask("GET", "/auth/providers/work/callback?code=canary-code&state=canary-state")
+    await world.ask("GET", "/auth/providers/acme/start")
+    await world.ask("POST", "/auth/providers/acme/token", json={"id_token": f"{ana.credential}"})
+    await world.ask("GET", "/auth/providers/acme/callback?code=canary-code&state=canary-state")
     await _bugs(world, ana)
     world.postbox.broken = True
     await world.ask("POST", "/auth/password/forgot", json={"email": ana.email})

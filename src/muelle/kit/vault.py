@@ -7,7 +7,9 @@ either.
 from __future__ import annotations
 
 import hmac
+import os
 import secrets
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -68,10 +70,12 @@ def master_key(text: str, file: Path) -> bytes:
         return sha256(text.encode()).digest()
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = file.with_suffix(".new")
+        fresh = file.with_suffix(f".{secrets.token_hex(4)}")
         fresh.touch(mode=0o600)
         fresh.write_text(secrets.token_hex(MASTER_BYTES) + "\n")
-        fresh.rename(file)
+        with suppress(FileExistsError):  # of two that start at once, the first makes it
+            os.link(fresh, file)
+        fresh.unlink()
     return kept_key(file)
 
 

@@ -41,7 +41,9 @@ router = RoomRouter("identity", prefix="/auth", tags=["Signing in"])
 mock_router = RoomRouter("identity", prefix="/auth", tags=["Signing in"])
 
 Provider = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", examples=["google"])]
-SetByProvider = Annotated[str, Query(min_length=1, max_length=4096, pattern=r"^[\x21-\x7e]+$")]
+SetByProvider = Annotated[
+    str, Query(min_length=1, max_length=4096, pattern=r"^[\x21-\x7e]+$", description="Set by the provider.")
+]
 
 
 @router.post("/signup", Access.anybody(), raises=[EmailTaken, SignupClosed, TooManyAttempts], status_code=201)

@@ -137,7 +137,7 @@ async def list_my_keys(caller: CallerNow, identity: IdentityNow) -> list[ShownKe
 )
 async def make_key(body: NewKey, caller: CallerNow, identity: IdentityNow) -> ShownMadeKey:
     """Makes an API key. The answer is the only place where it can ever be read."""
-    made = await identity.keyring.make(caller, body.name, body.scopes, body.expires_at)
+    made = await identity.keyring.make(caller, body.name, frozenset(body.scopes), body.expires_at)
     return ShownMadeKey.model_validate(ShownKey.fields_of(made.key) | {"key": made.text})
 
 

@@ -178,7 +178,7 @@ class NewKey(Body):
     """What a new API key is for."""
 
     name: Annotated[PlainText, Field(min_length=1, max_length=100, examples=["deploy from CI"])]
-    scopes: Annotated[frozenset[Scope], FailFast(), Field(min_length=1, max_length=20, examples=[["identity:read"]])]
+    scopes: Annotated[tuple[Scope, ...], FailFast(), Field(min_length=1, max_length=20, examples=[["identity:read"]])]
     expires_at: Until | None = Field(None, description="When it stops working; without it, never.")
 
 
