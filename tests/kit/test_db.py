@@ -462,8 +462,12 @@ async def test_a_connection_that_the_server_closed_is_replaced(tmp_path: Path, l
     await launch(room, "before")
     other = open_database("other", folder=tmp_path, url=postgres_url)
     async with other.reading() as reader:
-        ours = "datname = current_database() AND application_name = 'muelle-harbour'"
-        await reader.all(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}"))
+        await reader.all(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND application_name = 'muelle-harbour'"
+            )
+        )
     await launch(room, "after")
     assert await names(room) == ["after", "before"]
     for each in (room, other):

@@ -27,8 +27,8 @@ async def list_accounts(
     cursor: PageQuery,
     identity: IdentityNow,
     search: Annotated[PlainText, Query(max_length=100, description="Part of the address or the name.")] = "",
-    role: Role | None = None,
-    state: State | None = None,
+    role: Annotated[Role | None, Query(description="Only those with this role.")] = None,
+    state: Annotated[State | None, Query(description="Only those in this state.")] = None,
 ) -> Page[ShownAccount]:
     """All accounts, the oldest first."""
     found = await identity.accounts.list(cursor, search, role, state)
