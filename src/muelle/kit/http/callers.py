@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import httpx
+import structlog
 from pydantic import BaseModel
 
 from muelle.kit.clock import Clock
-from muelle.kit.errors import Unavailable, Unrecognised
-from muelle.kit.http.access import Caller, Role
+from muelle.kit.errors import MuelleError, Unavailable
+from muelle.kit.http.access import Caller, Role, TokenExpired, TokenInvalid
 
 REMEMBERED_SECONDS = 2
 REMEMBERED_CREDENTIALS = 10_000
+
+_log = structlog.get_logger("muelle.http")
 
 
 class IdentitySilent(Unavailable):
@@ -64,8 +67,21 @@ class RemoteCallers:
             answer = await self._http.post(self._url, json={"credential": credential}, headers=self._headers)
         except httpx.HTTPError as error:
             raise IdentitySilent from error
-        if answer.status_code in (401, 422):
-            raise Unrecognised
         if answer.status_code != 200:
-            raise IdentitySilent
+            raise _refusal(answer)
         return ShownCaller.model_validate_json(answer.content).as_caller()
+
+
+def _refusal(answer: httpx.Response) -> MuelleError:
+    """What identity says of the credential, in its own words; or that it says nothing of it, and then why."""
+    try:
+        code = str(answer.json()["code"])
+    except (ValueError, KeyError, TypeError):
+        code = ""
+    match answer.status_code, code:
+        case 401, TokenExpired.code:
+            return TokenExpired()
+        case (401, TokenInvalid.code) | (422, _):
+            return TokenInvalid()
+    _log.error("identity does not tell who is asking", status=answer.status_code, code=code)
+    return IdentitySilent()
