@@ -75,12 +75,6 @@ async def migrate(database: Database, room: Line, *, target: str | None = None) 
         return steps
 
 
-async def pending(database: Database, room: Line) -> list[str]:
-    """Which lines are behind the code."""
-    async with database.plain_connection() as connection:
-        return [line.name for line in (KIT, room) if await current_revision(connection, line) != line.head]
-
-
 async def current_revision(connection: AsyncConnection, line: Line) -> str | None:
     tables = await connection.run_sync(lambda sync: sync.dialect.get_table_names(sync))
     if line.version_table not in tables:
