@@ -109,11 +109,6 @@ async def messages_in(url: str, queue: str) -> int:
         return (await channel.declare_queue(queue, passive=True)).declaration_result.message_count or 0
 
 
-def is_written_down(server: Any, queue: str) -> bool:
-    """Whether the broker has the queue's name on disk: killed within a second of making one, it forgets it."""
-    return any(queue.encode() in path.read_bytes() for path in server.folder.rglob("names.dets"))
-
-
 def some(number: int) -> list[Envelope]:
     now = SystemClock().now()
     return [envelope_at(now, f"ship {n}") for n in range(number)]
@@ -130,7 +125,7 @@ async def test_a_dead_broker_is_noticed_though_the_connection_claims_to_be_open(
     async with connected(here, taker) as bus:
         assert await bus.publish([before]) == {before.id}
         await eventually(lambda: len(taker.bodies) == 1)
-        await eventually(lambda: is_written_down(own_rabbit, "muelle.diary"))
+        await eventually(lambda: own_rabbit.has_written_down("muelle.diary"))
 
         await asyncio.to_thread(own_rabbit.kill)
         await eventually(lambda: _is_unavailable(bus))
