@@ -105,6 +105,28 @@ class Settings(BaseModel):
         "", description="Where the identity room listens, for a process that serves only other rooms."
     )
 
+    engine: Literal["auto", "docker", "local", "fake"] = Field(
+        "auto",
+        description="What runs workloads: Docker, processes of this machine, or a pretence for trying out. `auto` is "
+        "the best that answers.",
+    )
+    apps_domain: str = Field(
+        "localhost",
+        pattern=r"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$",
+        description="Workloads are reached at `<name>.<user>.` and this.",
+    )
+    apps_port: int = Field(7080, ge=1, le=65535, description="The port at which workloads are reached.")
+    apps_url: str = Field(
+        "",
+        description="How people reach workloads where something stands in front, such as `https://apps.example.com`: "
+        "scheme and port of it are shown. Empty: `http` and the port.",
+    )
+    git_private_hosts: list[str] = Field(
+        [],
+        description="Hosts of this machine or of a private network that sources may be fetched from, such as "
+        "`git.example.lan`.",
+    )
+
     secret_key: SecretStr = Field(
         SecretStr(""),
         description="The master secret, 32 characters or more, the same for all processes of an installation. "

@@ -7,6 +7,7 @@ never renamed. No fact holds a secret.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import ClassVar, Literal
 
 from muelle.kit.bus import Fact
@@ -120,3 +121,29 @@ class SecondFactorTurnedOff(AboutAccount):
 
 class RecoveryCodeUsed(AboutAccount):
     left: int
+
+
+class Route(StrEnum):
+    """What is behind a workload's names."""
+
+    OPEN = "open"
+    STARTING = "starting"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    GONE = "gone"
+
+
+class RouteChanged(Fact):
+    """Where a workload's names lead now. A level: the highest version is the truth, the others are passed over."""
+
+    subject: ClassVar[str] = "workload_id"
+    workload_id: str
+    owner_id: str
+    version: int
+    hosts: dict[str, str]
+    """Full host names in lower case, each with the id of its claim: of two workloads the higher claim has the name."""
+    route: Route
+    address: str = ""
+    """`host:port`, where the route is open."""
+    why: str = ""
+    """For the page that is shown instead: a sentence."""
