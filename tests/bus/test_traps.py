@@ -23,9 +23,9 @@ from structlog.testing import capture_logs
 
 from muelle.kit.bus import ALL, Consumer, Envelope, Outbox, Subscription, rabbit
 from muelle.kit.bus.facts import NoEnvelope, Taker
-from muelle.kit.bus.inbox import LAST_ATTEMPT, REMEMBERED_DAYS
+from muelle.kit.bus.inbox import LAST_ATTEMPT, REDELIVERY_PERIOD_SECONDS, REMEMBERED_DAYS
 from muelle.kit.bus.memory import MemoryBus
-from muelle.kit.bus.outbox import LEASE_SECONDS
+from muelle.kit.bus.outbox import LEASE_SECONDS, PERIOD_SECONDS
 from muelle.kit.bus.rabbit import BadBrokerAddress, BrokerUnavailable, RabbitBus
 from muelle.kit.clock import MovableClock, SystemClock
 from muelle.kit.db import Transaction
@@ -328,6 +328,40 @@ async def test_two_relays_may_send_the_same_fact_but_it_is_taken_once(
         await asyncio.gather(*(outbox.relay.run_once() for outbox in relays))
         assert await relays[0].waiting() == 0
         assert await harbour.counted("customs") == dict.fromkeys(ships, 1)
+
+
+async def test_a_fact_that_nobody_took_is_offered_again_before_the_period_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muelle.kit.bus.outbox.OFFERED_AGAIN_SECONDS", 0.05)
+    async with open_harbour(tmp_path, SystemClock()) as harbour:
+        bus = MemoryBus([CUSTOMS])
+        outbox = harbour.outbox(bus)
+        outbox.relay.start()
+        await harbour.emit(outbox, ShipArrived(ship="Esperanza"))
+        await eventually(lambda: outbox.relay.outcome.runs >= 2)
+        bus.attach(harbour.inbox_of(CUSTOMS).takers()[0])
+        await eventually(lambda: _has(harbour, 1), PERIOD_SECONDS / 2)
+        await outbox.relay.stop()
+
+
+async def test_a_delivery_that_failed_is_tried_again_when_it_is_due_and_not_when_the_period_is_over(
+    tmp_path: Path,
+) -> None:
+    tries: list[str] = []
+
+    async def refuse_twice(_tx: Transaction, envelope: Envelope) -> None:
+        tries.append(envelope.id)
+        if len(tries) < 3:
+            raise RuntimeError("not yet")
+
+    async with open_harbour(tmp_path, SystemClock()) as harbour:
+        inbox = harbour.inbox_of(CUSTOMS, hook=refuse_twice)
+        inbox.redelivery.start()
+        await inbox.takers()[0].take([envelope_at(harbour.clock.now()).to_bytes()])
+        await eventually(lambda: _has(harbour, 1), REDELIVERY_PERIOD_SECONDS / 2)
+        assert len(tries) == 3
+        await inbox.redelivery.stop()
 
 
 async def test_a_few_stuck_facts_hold_up_no_others(small_harbour: Harbour) -> None:

@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -102,6 +102,44 @@ def test_what_is_called_a_secret_is_struck_out_of_a_text(name: str, secret: str,
     assume(secret not in name)
     name = name.replace("-", "_").replace("accessToken", "access_token")
     assert secret not in redact(form.format(name, secret))
+
+
+def quoted_again(text: str) -> str:
+    return json.dumps({"body": text})
+
+
+@given(
+    names.filter(lambda name: name not in ("client-secret", "accessToken")),
+    st.text(st.characters(codec="utf-8", exclude_characters="\\")).map("SECRET{}SECRET".format),
+    st.lists(st.sampled_from([repr, ascii, json.dumps, quoted_again, repr]), min_size=1, max_size=3),
+    st.sampled_from([repr, json.dumps, lambda text: repr(text.encode())]),
+    st.booleans(),
+)
+@example("password", "SECRET'SECRET", [repr], repr, False)
+@example("password", 'SECRET"SECRET', [json.dumps, repr], json.dumps, True)
+def test_a_secret_in_a_text_within_a_text_is_struck_out(
+    name: str, secret: str, around: list[Callable[[str], str]], quote: Callable[[str], str], as_object: bool
+) -> None:
+    text = f"{{{quote(name)[-len(name) - 2 :]}: {quote(secret)}, 'x': 1}}" if as_object else f"{name}={quote(secret)}"
+    for again in around:
+        text = again(text)
+    assert "SECRET" not in redact(text).replace(name, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (r"refused: 'password=\'hush\''", r"refused: 'password=\'[secret]\''"),
+        (r'{"body": "{\"password\": \"hu\\\"sh\", \"x\": 1}"}', r'{"body": "{\"password\": \"[secret]\", \"x\": 1}"}'),
+        (r"'one line\npassword=hush'", r"'one line\npassword=[secret]'"),
+        ("{'token': b'hush', 'x': 1}", "{'token': '[secret]', 'x': 1}"),
+        ('cut off: {"secret": "hush and hu', 'cut off: {"secret": "[secret]"'),
+        ('{"secret": "", "x": 1}', '{"secret": "[secret]", "x": 1}'),
+    ],
+)
+def test_what_is_around_a_secret_stays(text: str, shown: str) -> None:
+    assert redact(text) == shown
+    assert redact(shown) == shown
 
 
 @given(st.sampled_from(["Bearer", "bearer", "Basic", "Muelle-Service"]), kept_secret)

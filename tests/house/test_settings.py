@@ -25,6 +25,13 @@ SAMPLES = {
     "rabbit_url": "amqps://ana:secret@mq.example.com/",
     "rabbit_namespace": "test-1",
     "identity_url": "http://identity:7070",
+    "engine": "fake",
+    "apps_domain": "apps.example.com",
+    "apps_port": "8081",
+    "apps_url": "https://apps.example.com",
+    "git_private_hosts": "git.example.lan",
+    "trusted_certificates": "/etc/ssl/ours.pem",
+    "build_environment": '{"HTTPS_PROXY": "http://proxy.example.com:3128"}',
     "secret_key": "x" * 32,
     "admin_emails": "Ana@example.com",
     "signup": "closed",
@@ -113,6 +120,12 @@ def test_lists_are_comma_separated_and_objects_json(home: Path) -> None:
     assert wrong(home, MUELLE_OIDC_PROVIDERS="{not json")[0].startswith("MUELLE_OIDC_PROVIDERS: ")
     inner = wrong(home, MUELLE_OIDC_PROVIDERS='{"work": {"issuer": "x", "client_id": "y", "colour": "red"}}')
     assert inner == ["MUELLE_OIDC_PROVIDERS.work.colour: extra inputs are not permitted."]
+
+
+def test_no_secret_is_in_what_the_settings_show_of_themselves() -> None:
+    settings = config.load({f"MUELLE_{name.upper()}": text for name, text in SAMPLES.items()})
+    assert "mail=SecretStr" in repr(settings)
+    assert not any(hush in repr(settings) for hush in ("ana:secret", "x" * 32, "client_secret='"))
 
 
 # --- what is wrong

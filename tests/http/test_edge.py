@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from sqlalchemy import text
 
 from muelle.kit.errors import Failure, Unavailable
 from muelle.kit.http import Access, Cursor, RoomRouter, page_of
@@ -193,6 +194,20 @@ async def test_a_database_that_is_away_is_told_as_such_and_comes_back(
         assert len(lines.all("dependency silent")) == 2
         own_postgres.start()
         assert (await ana.ask("PATCH", "/me", {"name": "Anna"})).status_code == 200
+
+
+async def test_a_full_disk_is_told_as_such_and_not_as_a_mistake_of_ours(one: World, lines: Lines) -> None:
+    ana = await one.sign_up("ana@example.com")
+    async with one.identity.rooms[0].furniture.database.transaction() as tx:
+        await tx.scalar(text("PRAGMA max_page_count=1"))  # as many as there are, and no more
+    for number in range(100):
+        answer = await ana.post("/me/keys", {"name": f"{number} {'x' * 80}", "scopes": ["identity:read"]})
+        if answer.status_code != 201:
+            break
+    assert (answer.status_code, answer.json()["code"]) == (503, "disk_full")
+    assert "Make room" in answer.json()["hint"]
+    assert not [line for line in lines.all() if line["level"] == "error"]
+    assert (await ana.get("/me/keys")).status_code == 200
 
 
 async def test_a_bug_beside_any_route_is_answered_too(

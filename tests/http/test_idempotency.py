@@ -12,7 +12,9 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from muelle.identity.attempts import Attempts
 from muelle.identity.keyring import MadeKey
+from muelle.identity.log_in import LogIn
 from muelle.kit.errors import Unavailable
 from muelle.kit.http.idempotency import KEPT_HOURS, LEASE_SECONDS, WAIT_SECONDS, Answers, answers
 from tests.servers.plugin import Servers
@@ -329,6 +331,27 @@ async def test_the_longest_key_there_may_be(one: World) -> None:
     longest = {"Idempotency-Key": "!~" * 127 + "x"}
     assert [(await make(ana, headers=longest)).status_code for _ in range(2)] == [201, 201]
     assert await keys(ana) == 1
+
+
+@pytest.mark.usefixtures("power_cut")
+@pytest.mark.parametrize("noted", [(Attempts, "count"), (LogIn, "_note_refusal")], ids=lambda noted: noted[1])
+async def test_what_is_noted_beside_a_request_is_no_effect_of_it(
+    one: World, monkeypatch: pytest.MonkeyPatch, noted: tuple[type, str]
+) -> None:
+    await one.sign_up("ana@example.com")
+    wrong = {"email": "ana@example.com", "password": "not the one"}
+    note = getattr(*noted)
+
+    async def note_and_crash(*words: Any, **more: Any) -> None:
+        await note(*words, **more)
+        raise Boom
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*noted, note_and_crash)
+        assert (await one.nobody().post("/auth/login", wrong, headers=KEY)).status_code == 500
+    one.clock.leap(seconds=LEASE_SECONDS + 1)
+    again = await one.nobody().post("/auth/login", wrong, headers=KEY)
+    assert (again.status_code, again.json()["code"]) == (401, "log_in_failed")
 
 
 async def test_an_answer_that_cannot_be_kept_is_still_given(one: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
+from contextvars import Context
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -19,11 +22,20 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, Pending
 import muelle.kit.bus.inbox
 import muelle.kit.bus.outbox
 import muelle.kit.loops  # noqa: F401 - with the two above: so that all the furniture is known
-from muelle.kit.db import Database, Instant, SlowCallInTransaction, database, open_database, refuse_inside_transaction
+from muelle.kit.db import (
+    Database,
+    Instant,
+    SlowCallInTransaction,
+    aside,
+    database,
+    open_database,
+    refuse_inside_transaction,
+)
 from muelle.kit.db.database import at_commit
-from muelle.kit.db.guard import NestedTransaction
+from muelle.kit.db.guard import NestedTransaction, ReadingBesideTransaction
 from muelle.kit.db.migrations import KIT, DatabaseIsNewer, Line, Step, current_revision, migrate
 from muelle.kit.db.tables import furniture
+from muelle.kit.db.troubles import DatabaseBusy, DatabaseReadOnly, DiskBroken, DiskFull, trouble
 
 on_postgres = pytest.mark.needs("postgres")
 
@@ -187,9 +199,10 @@ async def test_a_savepoint_may_fail_alone(db: Database) -> None:
 
 
 async def test_a_reader_sees_only_what_is_committed(db: Database) -> None:
+    elsewhere = Context()
     async with db.transaction() as tx:
         await tx.run(boats.insert().values(name="Esperanza", crew=0))
-        assert await names(db) == []
+        assert await asyncio.create_task(names(db), context=elsewhere) == []
     assert await names(db) == ["Esperanza"]
 
 
@@ -218,6 +231,18 @@ async def test_a_transaction_inside_another_is_refused(db: Database) -> None:
         with pytest.raises(NestedTransaction, match="harbour"):
             await launch(db, "Esperanza")
     await launch(db, "Esperanza")
+
+
+async def test_a_reading_beside_ones_own_transaction_is_refused(db: Database, tmp_path: Path) -> None:
+    async with db.transaction() as tx:
+        with pytest.raises(ReadingBesideTransaction, match="harbour"):
+            await names(db)
+        assert await tx.all(select(boats)) == []
+        other = open_database("other", folder=tmp_path)
+        async with other.reading() as reader:
+            assert await reader.scalar(text("SELECT 1")) == 1
+        await other.close()
+    assert await names(db) == []
 
 
 async def test_a_slow_call_inside_a_transaction_is_refused(db: Database) -> None:
@@ -279,6 +304,18 @@ async def test_what_a_request_wants_written_at_commit_shares_the_transaction(db:
     assert await names(db) == ["Esperanza", "the mark"]
 
 
+async def test_what_is_written_aside_is_not_marked(db: Database) -> None:
+    async def mark(tx: database.Transaction) -> None:
+        await tx.run(boats.insert().values(name="the mark", crew=0))
+
+    token = at_commit.set(mark)
+    with aside():
+        await launch(db, "Esperanza")
+    assert at_commit.get() is mark
+    at_commit.reset(token)
+    assert await names(db) == ["Esperanza"]
+
+
 # --- SQLite
 
 
@@ -331,8 +368,7 @@ async def test_a_full_disk_leaves_nothing_of_a_transaction(sqlite: Database) -> 
                 try:
                     async with tx.savepoint():
                         await tx.run(boats.insert().values(name=f"boat {number} {'x' * 500}", crew=0))
-                except OperationalError as problem:
-                    assert "full" in str(problem)  # noqa: PT017
+                except DiskFull:
                     await tx.run(boats.insert().values(name="after the failure", crew=0))
 
     with pytest.raises(PendingRollbackError):
@@ -354,6 +390,36 @@ async def test_a_reading_of_sqlite_cannot_write(sqlite: Database) -> None:
     async with sqlite.reading() as reader:
         with pytest.raises(OperationalError, match="readonly"):
             await reader.all(boats.insert().values(name="Esperanza", crew=0).returning(boats.c.name))
+
+
+async def test_a_full_disk_is_told_as_such(sqlite: Database) -> None:
+    await _leave_room_for_pages(sqlite, 1)
+    with pytest.raises(DiskFull, match='"harbour" is full'):
+        await launch(sqlite, "x" * 100_000)
+
+
+async def test_a_file_that_cannot_be_written_is_told_as_such(sqlite: Database) -> None:
+    async with sqlite.transaction() as tx:
+        await tx.run(text("PRAGMA query_only=ON"))
+    with pytest.raises(DatabaseReadOnly, match='"harbour" can be read, but not written'):
+        await launch(sqlite, "Esperanza")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (sqlite3.SQLITE_IOERR_FSYNC, DiskBroken),
+        (sqlite3.SQLITE_IOERR_READ, DiskBroken),
+        (sqlite3.SQLITE_READONLY_DBMOVED, DatabaseReadOnly),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, DatabaseBusy),
+        (sqlite3.SQLITE_CONSTRAINT_UNIQUE, type(None)),
+        (sqlite3.SQLITE_ERROR, type(None)),
+    ],
+)
+def test_what_a_code_of_sqlite_means(code: int, told: type) -> None:
+    problem = sqlite3.OperationalError("in its own words")
+    problem.sqlite_errorcode = code
+    assert type(trouble("harbour", problem)) is told
 
 
 async def _leave_room_for_pages(db: Database, pages: int) -> None:
@@ -393,6 +459,21 @@ async def test_another_process_that_is_writing_is_waited_for(sqlite: Database, t
     await ours
     await holder.wait()
     assert await names(sqlite) == ["ours", "theirs"]
+
+
+async def test_another_process_that_writes_for_too_long_is_told(
+    tmp_path: Path, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0)
+    ours = open_database("harbour", folder=tmp_path)
+    await migrate(ours, line)
+    with closing(sqlite3.connect(tmp_path / "harbour.db", isolation_level=None)) as theirs:
+        theirs.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseBusy, match='kept the database "harbour" to itself'):
+            await launch(ours, "Esperanza")
+    await launch(ours, "Esperanza")
+    assert await names(ours) == ["Esperanza"]
+    await ours.close()
 
 
 MIGRATOR = """

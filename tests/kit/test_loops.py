@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,26 @@ async def test_each_period_brings_a_run(loop: Loop, work: Work, clock: MovableCl
     await settled()
     await clock.advance(5 * PERIOD)
     await eventually(lambda: work.runs == 6)
+
+
+async def test_work_may_bring_its_next_run_forward_but_not_put_it_off(clock: MovableClock) -> None:
+    began = clock.now()
+    runs: list[float] = []
+    pauses = [3.0, PERIOD + 5, -1.0]
+
+    async def work() -> None:
+        runs.append((clock.now() - began).total_seconds())
+        if pauses:
+            loop.wake_at(clock.now() + timedelta(seconds=PERIOD))
+            loop.wake_at(clock.now() + timedelta(seconds=pauses.pop(0)))
+
+    loop = Loop("test", work, PERIOD, clock)
+    async with running(loop):
+        for _ in range(4):
+            await settled()
+            await clock.advance(PERIOD)
+        await settled()
+    assert runs[:5] == [0, 3, 3 + PERIOD, 3 + PERIOD, 3 + 2 * PERIOD]
 
 
 async def test_a_signal_during_a_run_brings_another_but_never_two_at_once(loop: Loop, work: Work) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 PRIVATE = 0o077
 INTERRUPTED = 130
@@ -16,18 +17,20 @@ INTERRUPTED = 130
 def main() -> None:
     os.umask(PRIVATE)  # whatever we write is for its owner alone
     try:
-        _run()
+        from muelle.cli.commands import cli  # noqa: PLC0415 - so that importing the package costs nothing
+
+        told_in_sentences(cli)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
 
-def _run() -> None:
-    from muelle.cli.commands import cli  # noqa: PLC0415 - so that importing the package costs nothing
-    from muelle.cli.mishaps import as_ours  # noqa: PLC0415
-
+def told_in_sentences(program: Callable[[], object]) -> None:
+    """Runs it. What goes wrong and is no mistake of ours is told on stderr, and ends with exit code 1."""
     try:
-        cli()
+        program()
     except Exception as problem:
+        from muelle.cli.mishaps import as_ours  # noqa: PLC0415
+
         error = as_ours(problem)
         if error is None:
             raise

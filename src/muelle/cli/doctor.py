@@ -179,12 +179,13 @@ async def _broker(settings: Settings) -> list[Finding]:
 
 async def _mail(settings: Settings) -> list[Finding]:
     set_smtp = "set MUELLE_MAIL=smtp://user:password@host:587"
-    if settings.mail == "file":
+    mail = settings.mail.get_secret_value()
+    if mail == "file":
         return [Finding("mail", None, f"written into {settings.home / 'mail'}, not sent", set_smtp)]
-    if settings.mail == "console":
+    if mail == "console":
         return [Finding("mail", None, "printed, not sent", set_smtp)]
     try:
-        await SmtpMailer(settings.mail, settings.mail_from).check()
+        await SmtpMailer(mail, settings.mail_from).check()
     except MuelleError as error:
         return [Finding("mail", False, error.message, error.advice)]
     return [Finding("mail", True, "SMTP answers")]

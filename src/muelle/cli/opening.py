@@ -79,6 +79,8 @@ async def _try(parts: Parts, room: str) -> None:
     try:
         async with asyncio.timeout(DATABASE_SECONDS), database.plain_connection():
             pass
+    except Unavailable:
+        raise  # it says so itself
     except Exception as problem:  # drivers raise what they please; whatever it is, it is the reason
         mend = mend_database(parts.settings, room)
         raise DatabaseUnusable(room=room, reason=in_words(problem), mend=mend) from problem

@@ -15,6 +15,7 @@ import uvloop
 
 from muelle import __version__, config, serving
 from muelle.app import ROOMS, Application, NoSuchRoom, SharedPartsMissing
+from muelle.cli.migrating import NotUpgraded, upgrade_apart
 from muelle.cli.opening import opened
 from muelle.config import Settings
 from muelle.engines import found
@@ -66,6 +67,8 @@ def _run(settings: Settings, rooms: Sequence[str], holder: Holder, *, locked: Se
         listener = serving.bind(settings.host, settings.port)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, rooms, listener))
+    except NotUpgraded as failed:
+        sys.exit(failed.code)
     finally:
         lock.let_go()
 
@@ -93,6 +96,9 @@ async def _serve(settings: Settings, rooms: Sequence[str], listener: socket.sock
 async def _started(settings: Settings, rooms: Sequence[str]) -> tuple[Application, FirstLogIn | None]:
     application = await opened(settings, rooms)
     try:
+        behind = await application.behind()
+        if behind:
+            await upgrade_apart(settings.home, settings.database_url.get_secret_value(), behind)
         return application, await application.start()
     except BaseException:
         await _rest(application)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+from collections.abc import Mapping
 from datetime import timedelta
 
 from sqlalchemy import delete, select, update
@@ -16,7 +17,7 @@ from sqlalchemy import delete, select, update
 from muelle.identity.tables import attempts
 from muelle.kit import limits
 from muelle.kit.clock import Clock
-from muelle.kit.db import Database
+from muelle.kit.db import Database, aside
 from muelle.kit.errors import TooOften
 from muelle.kit.vault import Vault
 
@@ -42,6 +43,14 @@ class Attempts:
     async def count(self, what: str, account: str, address: str, *, per_account: limits.Rate = PER_ACCOUNT) -> None:
         """Counts one try and raises TooManyAttempts where it is one too many."""
         rates = self._rates(what, account, address, per_account)
+        with aside():
+            verdicts = await self._ask(rates)
+        waits = [verdict.retry_seconds for verdict in verdicts.values() if not verdict.allowed]
+        if waits:
+            raise TooManyAttempts(retry_seconds=max(1, math.ceil(max(waits))))
+
+    async def _ask(self, rates: Mapping[str, limits.Rate]) -> dict[str, limits.Verdict]:
+        """Counts it under all keys, or where one of them says no, under none."""
         now = self._clock.now()
         async with self._database.transaction() as tx:
             await tx.insert_new(attempts, [{"key": key, "arrival": now} for key in sorted(rates)], attempts.c.key)
@@ -52,9 +61,7 @@ class Attempts:
                 for key in sorted(verdicts):
                     change = update(attempts).where(attempts.c.key == key)
                     await tx.run(change.values(arrival=verdicts[key].arrival))
-        waits = [verdict.retry_seconds for verdict in verdicts.values() if not verdict.allowed]
-        if waits:
-            raise TooManyAttempts(retry_seconds=max(1, math.ceil(max(waits))))
+        return verdicts
 
     def _rates(self, what: str, account: str, address: str, per_account: limits.Rate) -> dict[str, limits.Rate]:
         """What counts: without an account or an address, that part does not."""

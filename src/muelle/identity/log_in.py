@@ -28,7 +28,7 @@ from muelle.identity.presence import present
 from muelle.identity.proof import Proof, accept_proof
 from muelle.identity.second_factor import SecondFactor
 from muelle.kit.bus import origin
-from muelle.kit.db import Transaction
+from muelle.kit.db import Transaction, aside
 from muelle.kit.errors import Unrecognised
 from muelle.kit.http import Caller, Role
 from muelle.kit.http.access import TokenExpired, TokenInvalid
@@ -254,11 +254,12 @@ class LogIn:
     async def _note_refusal(self, account: Account | None, email: str, reason: str) -> None:
         """In the account's history. An address that nobody has leaves no trace to fill a disk with; it only takes as
         long."""
-        if account is None:
-            await self._core.attempts.count_for_show("log-in", email)
-            return
-        async with self._core.database.transaction() as tx:
-            await self._core.outbox.emit(tx, events.LogInRefused(account_id=account.id, reason=reason))
+        with aside():
+            if account is None:
+                await self._core.attempts.count_for_show("log-in", email)
+                return
+            async with self._core.database.transaction() as tx:
+                await self._core.outbox.emit(tx, events.LogInRefused(account_id=account.id, reason=reason))
 
     def _tokens_for(self, account: Account, session: Session, generation: int) -> LoggedIn:
         lifetime = self._core.policy.access_lifetime

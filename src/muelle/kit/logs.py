@@ -36,9 +36,10 @@ _LOOKS_SECRET = (
     re.compile(r"(?<=\$argon2id\$)[^\s\"'\\]+"),
     re.compile(r"(?<=://)[^/\s\"']*:[^/\s\"']*(?=@)"),  # credentials in an address
     re.compile(r"(?i)(?:(?<=bearer )|(?<=basic )|(?<=muelle-service ))[A-Za-z0-9._~+/=-]{8,}"),
-    re.compile(  # password=…, "password": "…", 'password': '…'
-        rf"(?i)(?<![a-z])(?:{_NAMES})[\"']?\s*[=:]\s*"
-        r"(?P<value>\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|(?!\[secret\]|None\b|null\b)[^\s\"',;&}\])]+)"
+    re.compile(  # password=…, "password": "…", 'password': b'…', and \"password\": \"…\" in a text within a text
+        rf"(?is)(?:(?<![a-z])|(?<=\\[nrt]))(?:{_NAMES})(?:\\*[\"'])?\s*[=:]\s*"
+        r"(?P<value>[bru]{0,2}(?P<quote>\\*[\"']).*?(?:(?<!\\)(?P=quote)|\Z)"
+        r"|(?!\[secret\]|None\b|null\b)[^\s\"',;&}\])]+)"
     ),
 )
 
@@ -59,10 +60,10 @@ def redact(text: str) -> str:
 
 
 def _strike(found: re.Match[str]) -> str:
-    value = found.groupdict().get("value")
+    groups = found.groupdict()
+    value, quote = groups.get("value"), groups.get("quote") or ""
     if value is None:
         return STRUCK_OUT
-    quote = value[0] if value[0] in "\"'" else ""
     return f"{found[0].removesuffix(value)}{quote}{STRUCK_OUT}{quote}"
 
 

@@ -1,7 +1,8 @@
 """Work that repeats: a named loop, woken by a signal and by a period, one run at a time, its last outcome on show.
 
-    relay = Loop("identity.relay", work, period=2, clock=clock)
+    relay = Loop("identity.relay", work, period=10, clock=clock)
     relay.wake()          # from anywhere, also while it runs: there will be another run
+    relay.wake_at(due)    # by the work itself, where it knows of something to do before the period is over
 
 The work returns True when there is more to do at once. When it raises, the loop waits (longer each time, up to a
 minute or what it was told, and no less after a wake) and tries again; it never dies. A loop that only one of several
@@ -65,12 +66,17 @@ class Loop:
         self._clock = clock
         self._lease = lease
         self._longest_pause = longest_pause
+        self._due: datetime | None = None
         self._signal = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("muelle.loop").bind(loop=name)
 
     def wake(self) -> None:
         self._signal.set()
+
+    def wake_at(self, due: datetime) -> None:
+        """Brings the next run forward to that moment; it never puts one off."""
+        self._due = due if self._due is None else min(self._due, due)
 
     def start(self) -> None:
         self._signal.set()
@@ -124,13 +130,19 @@ class Loop:
 
     async def _repeat(self) -> None:
         while True:
-            await self._clock.wait(self._signal, self._period)
+            await self._clock.wait(self._signal, self._rest_seconds())
             self._signal.clear()
+            self._due = None
             if await self.run_once():
                 self._signal.set()
             if self.outcome.failures_in_a_row:
                 await self._clock.sleep(pause_before_retry(self.outcome.failures_in_a_row, self._longest_pause))
                 self._signal.set()
+
+    def _rest_seconds(self) -> float:
+        if self._due is None:
+            return self._period
+        return min(self._period, max(0.0, (self._due - self._clock.now()).total_seconds()))
 
 
 def pause_before_retry(failures: int, longest: float = LONGEST_RETRY_SECONDS) -> float:

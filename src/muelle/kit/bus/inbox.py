@@ -44,7 +44,8 @@ from muelle.kit.loops import Loop, pause_before_retry
 
 REMEMBERED_DAYS = 30
 LAST_ATTEMPT = 8
-REDELIVERY_PERIOD_SECONDS = 2
+REDELIVERY_PERIOD_SECONDS = 10
+"""How soon a delivery is seen that another process parked or redrove. For our own the loop is woken in time."""
 REDELIVERY_LEASE_SECONDS = 60
 REDELIVERY_BATCH = 100
 CLEANING_PERIOD_SECONDS = 3600
@@ -101,6 +102,10 @@ class Inbox:
         self._consumers = {consumer.name: consumer for consumer in consumers}
         self.redelivery = Loop(f"{room}.redelivery", self._redeliver_due, REDELIVERY_PERIOD_SECONDS, clock)
         self.cleaning = Loop(f"{room}.inbox_cleaning", self._forget_old, CLEANING_PERIOD_SECONDS, clock)
+
+    def serve(self, consumer: Consumer) -> None:
+        """One more consumer, before the bus is started: for a room whose handlers need what stands on this inbox."""
+        self._consumers[consumer.name] = consumer
 
     def takers(self) -> list[InboxTaker]:
         return [InboxTaker(self, consumer) for consumer in self._consumers.values()]
@@ -181,7 +186,16 @@ class Inbox:
                 await self._put_back(row, row.attempts, "its last attempt did not come to an end")
             elif await self._claim(row):
                 await self._redeliver(row)
+        await self._come_back_when_due()
         return len(rows) == REDELIVERY_BATCH
+
+    async def _come_back_when_due(self) -> None:
+        """The first pauses are much shorter than the loop's period."""
+        async with self._database.reading() as reader:
+            parked = select(func.min(deliveries.c.next_at)).where(deliveries.c.state == "parked")
+            earliest = await reader.scalar(parked)
+        if earliest is not None:
+            self.redelivery.wake_at(earliest)
 
     async def _claim(self, row: Row[Any]) -> bool:
         """Counts the attempt before it is made, so that a handler that kills the process is not tried for ever."""

@@ -22,7 +22,10 @@ from muelle.kit.loops import Loop
 
 BATCH = 256
 LEASE_SECONDS = 15
-PERIOD_SECONDS = 2
+PERIOD_SECONDS = 10
+"""How soon a fact is seen that another process left behind. Our own wake the relay when they are committed."""
+OFFERED_AGAIN_SECONDS = 2
+"""After what time a fact is offered again that nobody took, although the bus answers."""
 LONGEST_PAUSE_SECONDS = 5.0
 
 outbox = Table(
@@ -91,6 +94,8 @@ class Outbox:
         if done:
             async with self._database.transaction() as tx:
                 await tx.run(delete(outbox).where(outbox.c.seq.in_(done)))
+        if not done:
+            self.relay.wake_at(self._clock.now() + timedelta(seconds=OFFERED_AGAIN_SECONDS))
         return bool(done) and (len(rows) == BATCH or len(done) < len(rows))
 
     async def _claim(self) -> Sequence[Row[Any]]:

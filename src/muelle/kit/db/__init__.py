@@ -7,10 +7,11 @@
         row = await reader.first(select(accounts).where(...))
 
 It promises that a transaction is short: whatever may wait for somebody else (an engine, HTTP, a mail server, a slow
-hash) calls `refuse_inside_transaction`, and a transaction inside another one is refused too.
+hash) calls `refuse_inside_transaction`; a transaction inside another one is refused too, and so is a reading inside one
+of the same database.
 """
 
-from muelle.kit.db.database import Database, Reading, Transaction, open_database
+from muelle.kit.db.database import Database, Reading, Transaction, aside, open_database
 from muelle.kit.db.guard import SlowCallInTransaction, refuse_inside_transaction
 from muelle.kit.db.types import Instant
 
@@ -20,6 +21,7 @@ __all__ = [
     "Reading",
     "SlowCallInTransaction",
     "Transaction",
+    "aside",
     "open_database",
     "refuse_inside_transaction",
 ]

@@ -9,8 +9,8 @@ for. On PostgreSQL each room has a schema of its own name, and a database of its
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from sqlite3 import OperationalError
@@ -25,7 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from muelle.kit.db import one_trip
-from muelle.kit.db.guard import transaction_section
+from muelle.kit.db.guard import refuse_beside_own_transaction, transaction_section
+from muelle.kit.db.troubles import DatabaseReadOnly, trouble
 
 SQLITE_READERS = 4
 BUSY_SECONDS = 10
@@ -37,6 +38,17 @@ _BEGIN = "BEGIN IMMEDIATE"
 AtCommit = Callable[["Transaction"], Awaitable[None]]
 at_commit: ContextVar[AtCommit | None] = ContextVar("muelle_at_commit", default=None)
 """What a request wants written by each transaction that it commits (see `kit.http.idempotency`)."""
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """For notes that are taken beside a request, such as how often it was tried: they are no effect of it, and it may
+    still be refused."""
+    token = at_commit.set(None)
+    try:
+        yield
+    finally:
+        at_commit.reset(token)
 
 
 class Reading:
@@ -117,6 +129,7 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Reading]:
+        refuse_beside_own_transaction(self.name)
         async with self._reader.connect() as connection:
             yield Reading(connection, self.postgres)
 
@@ -169,6 +182,8 @@ def _open_sqlite(room: str, path: Path) -> Database:
     event.listen(writer.sync_engine, "begin", lambda connection: connection.exec_driver_sql(_BEGIN))
     event.listen(writer.sync_engine, "handle_error", _notice_lost_transaction)
     event.listen(writer.sync_engine, "reset", _roll_back_what_is_left)
+    event.listen(writer.sync_engine, "handle_error", lambda context: trouble(room, context.original_exception))
+    event.listen(reader.sync_engine, "handle_error", lambda context: _trouble_of_a_reader(room, context))
     return Database(room, writer, reader, postgres=False)
 
 
@@ -210,6 +225,12 @@ def _notice_lost_transaction(context: ExceptionContext) -> None:
     if not driver.in_transaction:
         context.is_disconnect = True
         context.invalidate_pool_on_disconnect = False
+
+
+def _trouble_of_a_reader(room: str, context: ExceptionContext) -> Exception | None:
+    """Readers are never to write: where one tries, that is a mistake of ours."""
+    told = trouble(room, context.original_exception)
+    return None if isinstance(told, DatabaseReadOnly) else told
 
 
 def _roll_back_what_is_left(connection: Any, _record: Any, state: Any) -> None:

@@ -33,10 +33,23 @@ class NestedTransaction(Failure):
     hint = "Hand the open transaction on instead."
 
 
+class ReadingBesideTransaction(Failure):
+    """The database "{database}" was read from outside, in the middle of a transaction on it."""
+
+    hint = "Read by the open transaction: it sees what it has written, and waits for no second connection."
+
+
 def refuse_inside_transaction(what: str) -> None:
     section = _section.get()
     if section is not None and section.open:
         raise SlowCallInTransaction(what=what, database=section.database)
+
+
+def refuse_beside_own_transaction(database: str) -> None:
+    """Such a reading would see the state of before, and many at once could wait for each other's connections."""
+    section = _section.get()
+    if section is not None and section.open and section.database == database:
+        raise ReadingBesideTransaction(database=database)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 Each database has two lines of migrations: `kit` (outbox, inbox, leases: the same in every room) and the room's own.
 Files are called `0001_what_it_does.py`, the number being the revision, so that the newest revision is known without
-loading Alembic; a server whose databases are up to date starts without it.
+loading Alembic, which a server never does itself (see `cli.migrating`).
 """
 
 from __future__ import annotations
@@ -58,6 +58,12 @@ class Step:
     after: str
 
 
+async def is_behind(database: Database, room: Line) -> bool:
+    """Whether `migrate` has anything to do here. A database of a newer version is refused, as it is there."""
+    async with database.plain_connection() as connection:
+        return any([await _known_revision(connection, database, line) != line.head for line in (KIT, room)])
+
+
 async def migrate(database: Database, room: Line, *, target: str | None = None) -> list[Step]:
     """Upgrades both lines of a database (to `target`, for the room's line, in tests) and tells what was done."""
     async with database.plain_connection() as connection:
@@ -67,8 +73,7 @@ async def migrate(database: Database, room: Line, *, target: str | None = None) 
         steps = []
         for line in (KIT, room):
             goal = target if target and line is room else line.head
-            before = await current_revision(connection, line)
-            _refuse_newer(database, line, before)
+            before = await _known_revision(connection, database, line)
             if before != goal:
                 await connection.run_sync(_run_alembic, line, goal)
                 steps.append(Step(database.name, line.name, before, goal))
@@ -83,9 +88,11 @@ async def current_revision(connection: AsyncConnection, line: Line) -> str | Non
     return None if found is None else str(found)
 
 
-def _refuse_newer(database: Database, line: Line, found: str | None) -> None:
+async def _known_revision(connection: AsyncConnection, database: Database, line: Line) -> str | None:
+    found = await current_revision(connection, line)
     if found is not None and found not in line.revisions:
         raise DatabaseIsNewer(database=database.name, line=line.name, found=found, known=line.head)
+    return found
 
 
 def _run_alembic(connection: Connection, line: Line, goal: str) -> None:

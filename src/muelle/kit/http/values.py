@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     SecretStr,
+    Strict,
     StringConstraints,
 )
 
@@ -41,14 +42,21 @@ class Shown(BaseModel):
 
 
 def _email(text: str) -> str:
-    if len(text) > LONGEST_EMAIL or not _EMAIL.fullmatch(text):
-        raise ValueError("is not an e-mail address")
-    return text
+    """Looked at before it is in lower case, which makes a plain k of the Kelvin sign, and so of one person another."""
+    if text.isascii() and len(text) <= LONGEST_EMAIL and _EMAIL.fullmatch(text.lower()):
+        return text.lower()
+    raise ValueError("is not an e-mail address")
 
 
-def _no_nul(secret: SecretStr) -> SecretStr:
-    if "\0" in secret.get_secret_value():
+def _typable(secret: SecretStr) -> SecretStr:
+    """Half a surrogate pair is no letter: it cannot be typed, and not be hashed."""
+    text = secret.get_secret_value()
+    if "\0" in text:
         raise ValueError("must not contain NUL")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be text") from None
     return secret
 
 
@@ -70,13 +78,16 @@ PlainText = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[
 
 EmailText = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, to_lower=True),
+    StringConstraints(strip_whitespace=True),
     AfterValidator(_email),
     Field(examples=["ana@example.com"], json_schema_extra={"format": "email"}),
 ]
 """An e-mail address, in lower case."""
 
-Secret = Annotated[SecretStr, Field(min_length=1, max_length=256), AfterValidator(_no_nul)]
+Secret = Annotated[SecretStr, Field(min_length=1, max_length=256), AfterValidator(_typable)]
+Whole = Annotated[int, Strict()]
+"""A whole number, and not `true`, or a text of digits."""
+
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN), Field(examples=["019a2b3c4d5e6f708192a3b4"])]
 Moment = Annotated[
     AwareDatetime,
