@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from muelle.kit.errors import Conflict, Unavailable
 from muelle.kit.http.problems import problem_response
+from muelle.kit.http.streams import STOPPING
 
 GRACE_SECONDS = 2
 """How long running requests have to end, once it is told to stop."""
@@ -77,6 +78,11 @@ class Stop:
     async def wait(self) -> None:
         await self._told.wait()
 
+    @property
+    def told(self) -> asyncio.Event:
+        """Set when it is told to stop: what goes on for ever, such as a stream of events, ends by it."""
+        return self._told
+
     def _tell(self) -> None:
         if not self._told.is_set():
             self._told.set()
@@ -95,7 +101,7 @@ async def serve(
 ) -> None:
     """Answers until it is told to stop; then lets running requests end, for a moment."""
     config = uvicorn.Config(
-        _Interrupted(app),
+        _Interrupted(app, stop.told),
         lifespan="off",
         access_log=False,
         log_config=None,
@@ -116,13 +122,16 @@ async def serve(
 
 
 class _Interrupted:
-    """Gives an answer to a request that is cancelled because the time that it had to end is over."""
+    """Lets requests know when the program stops, and gives an answer to one that is cancelled because the time that it
+    had to end is over."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, stopping: asyncio.Event) -> None:
         self._app = app
+        self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
+        scope[STOPPING] = self._stopping
 
         async def note(message: Message) -> None:
             nonlocal started

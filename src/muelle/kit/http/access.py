@@ -18,6 +18,7 @@ class Who(StrEnum):
     ANYBODY = "anybody"
     ACCOUNT = "account"  # who is logged in, about what is their own
     OWNER = "owner"  # the owner of the thing that the path names; to others it does not exist
+    OWNER_OR_ADMIN = "owner or admin"  # as before, and administrators
     ADMIN = "admin"
     OPERATOR = "operator"  # an administrator, or whoever sits at the machine itself
     SERVICE = "service"  # another process of the same installation
@@ -103,6 +104,10 @@ class Access:
     @classmethod
     def owner(cls, scope: str, *, even_suspended: bool = False, session_only: bool = False) -> Access:
         return cls(Who.OWNER, scope, even_suspended, session_only)
+
+    @classmethod
+    def owner_or_admin(cls, scope: str) -> Access:
+        return cls(Who.OWNER_OR_ADMIN, scope)
 
     @classmethod
     def admin(cls, scope: str) -> Access:

@@ -11,17 +11,21 @@ import re
 import time
 from urllib.parse import quote
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from muelle.kit.bus.facts import ANONYMOUS, Origin, origin
 from muelle.kit.http.bodies import BodyTooLarge
 from muelle.kit.http.problems import problem_response
+from muelle.kit.http.streams import MEDIA_TYPE as STREAMED
+from muelle.kit.http.streams import WITHOUT_BODY
 from muelle.kit.ids import new_id
 from muelle.kit.logs import request_line
 
 LONGEST_LOGGED_PATH = 500
+ALLOW_BODY = "muelle.allow_body"
+"""Where a route finds what lets it take a larger body."""
 NO_ROUTE = "unknown"
 """What metrics and logs call the route of an address that there is none for."""
 
@@ -35,6 +39,7 @@ _SECURITY_HEADERS = (
 _API_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 _NOT_KEPT = (b"cache-control", b"no-store")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_STREAMED = f"{STREAMED}; charset=utf-8".encode()
 _QUIET = ("/health/", "/metrics")
 _BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -49,6 +54,7 @@ class Edge:
         self._seconds = Histogram(
             "muelle_http_seconds", "Time to answer", ["method", "route"], buckets=_BUCKETS, registry=registry
         )
+        self._streams = Gauge("muelle_http_streams", "Streams of events that are open", registry=registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,12 +67,14 @@ class Edge:
         token = origin.set(Origin(ANONYMOUS, client[0] if client else "", request_id))
         inner = scope
         if scope["method"] == "HEAD":
-            inner = {**scope, "method": "GET"}  # the same answer, less its body
-        answer = _Answer(send, request_id, with_body=inner is scope)
+            inner = {**scope, "method": "GET", WITHOUT_BODY: True}  # the same answer, less its body
+        answer = _Answer(send, request_id, self._streams, with_body=inner is scope)
+        body = _Bounded(receive, _declared_length(headers), self._body_limit)
+        inner[ALLOW_BODY] = body.allow
         try:
-            await self._answer(inner, _Bounded(receive, _declared_length(headers), self._body_limit), answer)
+            await self._answer(inner, body, answer)
         finally:
-            self._account(scope["method"], inner, answer.status, time.perf_counter() - began)
+            self._account(scope["method"], inner, answer, began)
             origin.reset(token)
 
     async def _answer(self, scope: Scope, receive: _Bounded, send: _Answer) -> None:
@@ -79,11 +87,15 @@ class Edge:
                 raise
             await problem_response(error, scope["path"])(scope, receive, send)
 
-    def _account(self, asked: str, scope: Scope, status: int, seconds: float) -> None:
+    def _account(self, asked: str, scope: Scope, answer: _Answer, began: float) -> None:
+        """A stream is answered when it begins, and logged when it ends."""
+        seconds, status = time.perf_counter() - began, answer.status
         method = asked if asked in _METHODS else "OTHER"
         route = getattr(scope.get("route"), "path", NO_ROUTE)
         self._requests.labels(method, route, status).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        self._seconds.labels(method, route).observe(answer.streams_since - began if answer.streams_since else seconds)
+        if answer.streams_since:
+            self._streams.dec()
         if not scope["path"].startswith(_QUIET):
             now = origin.get()
             request_line(
@@ -122,6 +134,10 @@ class _Bounded:
         self._limit = limit
         self._left = limit
 
+    def allow(self, limit: int) -> None:
+        """Takes more, for a route that wants it, as long as nothing was read yet."""
+        self._left = self._limit = limit
+
     async def __call__(self) -> Message:
         if self._declared > self._limit:
             raise BodyTooLarge(limit_bytes=self._limit)
@@ -135,13 +151,16 @@ class _Bounded:
 class _Answer:
     """Sends the answer with the headers that every answer has, and remembers how far it is."""
 
-    def __init__(self, send: Send, request_id: str, *, with_body: bool) -> None:
+    def __init__(self, send: Send, request_id: str, streams: Gauge, *, with_body: bool) -> None:
         self._send = send
         self._request_id = request_id.encode()
+        self._streams = streams
         self._with_body = with_body
         self.started = False
         self.ended = False
         self.status = 500
+        self.streams_since = 0.0
+        """When it began to be a stream, if it is one."""
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -149,6 +168,9 @@ class _Answer:
             self.status = message["status"]
             headers: list[tuple[bytes, bytes]] = list(message.get("headers", []))
             names = {name for name, _ in headers}
+            if (b"content-type", _STREAMED) in headers:
+                self.streams_since = time.perf_counter()
+                self._streams.inc()
             headers.append((b"x-request-id", self._request_id))
             headers += _SECURITY_HEADERS
             if _API_POLICY[0] not in names:

@@ -59,6 +59,8 @@ class Declared:
     access: Access
     changes: bool
     raises: Errors
+    stream_limit: int = 0
+    """Where it is set, the route reads its body itself, as it comes, up to so many bytes."""
 
 
 class Desk(Protocol):
@@ -102,7 +104,7 @@ class RoomRoute(APIRoute):
         if self.body_field is not None or get_flat_params(self.dependant):
             found.append(FieldsInvalid)
         if stands.changes:
-            found += [*_REPEATING, BodyTooLarge]
+            found += [BodyTooLarge] if stands.stream_limit else [*_REPEATING, BodyTooLarge]
         return found
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -117,6 +119,9 @@ class RoomRoute(APIRoute):
         async def admitted(request: Request) -> Response:
             desk: Desk = request.app.state.desk
             caller = await _recognise(request, stands, desk)
+            if stands.stream_limit:
+                request.scope["muelle.allow_body"](stands.stream_limit)
+                return await handle(request)
             if not stands.changes:
                 return await handle(request)
             request = JsonRequest(request.scope, request.receive)
@@ -195,9 +200,9 @@ class RoomRouter(APIRouter):
         return self._route("GET", path, access, raises, options)
 
     def post(  # type: ignore[override]
-        self, path: str, access: Access, *, raises: Errors = (), **options: Any
+        self, path: str, access: Access, *, raises: Errors = (), stream_limit: int = 0, **options: Any
     ) -> Callable[[Endpoint], Endpoint]:
-        return self._route("POST", path, access, raises, options)
+        return self._route("POST", path, access, raises, options, stream_limit)
 
     def put(  # type: ignore[override]
         self, path: str, access: Access, *, raises: Errors = (), **options: Any
@@ -215,15 +220,21 @@ class RoomRouter(APIRouter):
         return self._route("DELETE", path, access, raises, options)
 
     def _route(
-        self, method: str, path: str, access: Access, raises: Errors, options: dict[str, Any]
+        self,
+        method: str,
+        path: str,
+        access: Access,
+        raises: Errors,
+        options: dict[str, Any],
+        stream_limit: int = 0,
     ) -> Callable[[Endpoint], Endpoint]:
-        stands = Declared(self._room, access, method in CHANGING, raises)
+        stands = Declared(self._room, access, method in CHANGING, raises, stream_limit)
         extra: dict[str, Any] = {"x-access": access.who.value}
         if access.scope:
             extra["x-scope"] = access.scope
         if access.needs_credentials:
             extra["security"] = [{"bearer": []}]
-        if stands.changes:
+        if stands.changes and not stream_limit:
             extra["parameters"] = [{"$ref": "#/components/parameters/IdempotencyKey"}]
 
         def declare(endpoint: Endpoint) -> Endpoint:
