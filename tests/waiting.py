@@ -10,7 +10,9 @@ from typing import TypeVar
 Answer = TypeVar("Answer")
 
 
-async def eventually(condition: Callable[[], Answer | Awaitable[Answer]], seconds: float = 10.0) -> Answer:
+async def eventually(
+    condition: Callable[[], Answer | Awaitable[Answer]], seconds: float = 10.0, *, pause: float = 0.005
+) -> Answer:
     """Asks again and again until the answer is true, and returns it; fails after so many seconds.
 
     An exception counts as "not yet": it is what the failure then tells.
@@ -28,6 +30,6 @@ async def eventually(condition: Callable[[], Answer | Awaitable[Answer]], second
                     last = answer
                 except Exception as problem:
                     last = problem
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(pause)
     except TimeoutError:
         raise AssertionError(f"not within {seconds} s; the last answer was {last!r}") from None

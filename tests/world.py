@@ -24,6 +24,8 @@ from argon2 import PasswordHasher
 
 from muelle import config
 from muelle.app import PREFIX, ROOMS, SUBSCRIPTIONS, Application, Parts
+from muelle.engines.fake import FakeEngine, FakeWorld
+from muelle.engines.protocol import Engine
 from muelle.identity.passwords import Passwords
 from muelle.kit.bus import Bus, Subscription, Taker
 from muelle.kit.bus.memory import Disorder, MemoryBus
@@ -123,11 +125,20 @@ class Person:
 
 
 class World:
-    def __init__(self, shape: Shape, apps: Sequence[Application], clock: LeapingClock, postbox: Postbox) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        apps: Sequence[Application],
+        clock: LeapingClock,
+        postbox: Postbox,
+        engines: FakeWorld,
+    ) -> None:
         self.shape = shape
         self.apps = list(apps)
         self.clock = clock
         self.postbox = postbox
+        self.engines = engines
+        """What the pretended engine pretends, where no other was given."""
         self._clients = [_client(app) for app in self.apps]
 
     @property
@@ -138,8 +149,14 @@ class World:
     def audit(self) -> Application:
         return self._serving("audit")
 
+    @property
+    def workloads(self) -> Application:
+        return self._serving("workloads")
+
     def app_for(self, path: str) -> Application:
         """Which service a gateway would send this to."""
+        if re.match(r"/(workloads|deployments|uploads|live|statistics|rooms/workloads)\b", path):
+            return self.workloads
         return self.audit if re.match(r"/(audit|me/history|rooms/audit)\b", path) else self.identity
 
     async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -215,10 +232,11 @@ async def installation(
     replicas: int = 1,
     bus: Callable[[], Bus] | None = None,
     passwords: Passwords | None = None,
+    engine: Callable[[], Engine] | None = None,
     **settings: str,
 ) -> AsyncIterator[World]:
     """Brings an installation up and takes it down. `replicas` of each process work on the same databases."""
-    clock, postbox, wire = LeapingClock(), Postbox(), _Wire()
+    clock, postbox, wire, engines = LeapingClock(), Postbox(), _Wire(), FakeWorld(real_sockets=True)
     environment = {
         "MUELLE_SECRET_KEY": SECRET_KEY,
         "MUELLE_HOME": str(home),
@@ -245,9 +263,10 @@ async def installation(
                 passwords=passwords or Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)),
                 mailer=postbox,
                 transport=wire,
+                engine=engine() if engine else FakeEngine(clock, "test", engines),
             )
             apps.append(await stack.enter_async_context(Application(parts, rooms).running()))
-        world = World(shape, apps, clock, postbox)
+        world = World(shape, apps, clock, postbox, engines)
         wire.identity = world.identity
         yield world
 

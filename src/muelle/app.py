@@ -21,6 +21,8 @@ from muelle.audit import http as audit_http
 from muelle.audit import room as audit_room
 from muelle.audit.verbs import Verbs as AuditVerbs
 from muelle.config import Profile, Settings
+from muelle.engines.found import chosen, docker_address
+from muelle.engines.protocol import Engine
 from muelle.identity import http as identity_http
 from muelle.identity import room as identity_room
 from muelle.identity.accounts import FirstLogIn
@@ -32,7 +34,7 @@ from muelle.kit.bus import Bus, Consumer, Inbox, Outbox, Subscription
 from muelle.kit.bus.memory import MemoryBus
 from muelle.kit.clock import Clock, SystemClock
 from muelle.kit.db import Database, open_database
-from muelle.kit.db.migrations import Line, Step, migrate
+from muelle.kit.db.migrations import Line, Step, is_behind, migrate
 from muelle.kit.errors import Invalid
 from muelle.kit.http import Callers, openapi
 from muelle.kit.http.callers import RemoteCallers
@@ -49,19 +51,29 @@ from muelle.kit.ids import new_id
 from muelle.kit.mail import Mailer, mailer
 from muelle.kit.room import Furniture, Room
 from muelle.kit.vault import Vault, master_key
+from muelle.workloads import http as workloads_http
+from muelle.workloads import room as workloads_room
+from muelle.workloads.verbs import Verbs as WorkloadVerbs
 
 LINES: Mapping[str, Line] = {
     identity_room.NAME: identity_room.MIGRATIONS,
     audit_room.NAME: audit_room.MIGRATIONS,
+    workloads_room.NAME: workloads_room.MIGRATIONS,
 }
 ROOMS = tuple(LINES)
-SUBSCRIPTIONS: Sequence[Subscription] = (*identity_room.SUBSCRIPTIONS, *audit_room.SUBSCRIPTIONS)
+SUBSCRIPTIONS: Sequence[Subscription] = (
+    *identity_room.SUBSCRIPTIONS,
+    *audit_room.SUBSCRIPTIONS,
+    *workloads_room.SUBSCRIPTIONS,
+)
 PREFIX = "/api/v1"
 SECRET_KEY_FILE = "secret.key"  # noqa: S105 - its name
 TAGS = [
     {"name": "Signing in", "description": "Opening an account, logging in and out, and getting back in."},
     {"name": "Me", "description": "One's own account: name, password, sessions, API keys, second factor, history."},
     {"name": "Accounts", "description": "Other people's accounts, for administrators."},
+    {"name": "Workloads", "description": "What runs: projects, services, containers and pods."},
+    {"name": "Logs", "description": "What programs and builds say, as it comes and as it was."},
     {"name": "Audit", "description": "What happened, in an order that nobody can change unseen."},
     {"name": "System", "description": "How everything is doing."},
 ]
@@ -91,6 +103,7 @@ class Parts:
     passwords: Passwords | None = None
     mailer: Mailer | None = None
     transport: httpx.AsyncBaseTransport | None = None
+    engine: Engine | None = None
 
     def vault(self) -> Vault:
         settings = self.settings
@@ -109,9 +122,27 @@ class Parts:
 
         return RabbitBus(url, SUBSCRIPTIONS, self.clock, self.settings.rabbit_namespace)
 
+    def make_engine(self, vault: Vault) -> Engine:
+        """The one that the setting says; `auto` is Docker where it answers, else processes of this machine."""
+        if self.engine is not None:
+            return self.engine
+        installation = vault.mac("installation", b"v1")[:12]
+        found = chosen(self.settings.engine)
+        if found == "docker":
+            from muelle.engines.docker import DockerEngine  # noqa: PLC0415 - each is large, and not everybody's
+
+            return DockerEngine(docker_address(), installation, self.clock)
+        if found == "fake":
+            from muelle.engines.fake import FakeEngine, FakeWorld  # noqa: PLC0415
+
+            return FakeEngine(self.clock, installation, FakeWorld(real_sockets=True))
+        from muelle.engines.local import LocalEngine  # noqa: PLC0415
+
+        return LocalEngine(self.settings.home / "local", installation, self.clock)
+
     def make_mailer(self) -> Mailer:
         settings = self.settings
-        return self.mailer or mailer(settings.mail, settings.home / "mail", settings.mail_from)
+        return self.mailer or mailer(settings.mail.get_secret_value(), settings.home / "mail", settings.mail_from)
 
 
 @dataclass(frozen=True)
@@ -155,6 +186,17 @@ class Application:
         assert isinstance(verbs, AuditVerbs)  # noqa: S101 - for the type checker
         return verbs
 
+    async def behind(self) -> dict[str, Line]:
+        """The rooms whose databases `migrate` would upgrade, each with its line of migrations."""
+        databases = {room.name: room.furniture.database for room in self.rooms}
+        return {name: LINES[name] for name, database in databases.items() if await is_behind(database, LINES[name])}
+
+    @property
+    def workloads(self) -> WorkloadVerbs:
+        verbs = self.desk.verbs[workloads_room.NAME]
+        assert isinstance(verbs, WorkloadVerbs)  # noqa: S101 - for the type checker
+        return verbs
+
     async def migrate(self) -> list[Step]:
         return [step for room in self.rooms for step in await migrate(room.furniture.database, LINES[room.name])]
 
@@ -191,6 +233,7 @@ class Application:
         builders: dict[str, Callable[[], Room]] = {
             identity_room.NAME: self._build_identity,
             audit_room.NAME: self._build_audit,
+            workloads_room.NAME: self._build_workloads,
         }
         return [builders[name]() for name in self._names]
 
@@ -220,6 +263,24 @@ class Application:
         database = self.parts.open(audit_room.NAME)
         verbs = AuditVerbs(database)
         return audit_room.build(self._furnish(audit_room.NAME, database, audit_room.consumers(verbs)), verbs)
+
+    def _build_workloads(self) -> Room:
+        settings = self.settings
+        return workloads_room.build(
+            self._furnish(workloads_room.NAME, self.parts.open(workloads_room.NAME), []),
+            clock=self.parts.clock,
+            vault=self._vault,
+            engine=self.parts.make_engine(self._vault),
+            rules=workloads_room.Rules(
+                home=settings.home,
+                apps_domain=settings.apps_domain,
+                apps_port=settings.apps_port,
+                apps_url=settings.apps_url,
+                git_private_hosts=tuple(settings.git_private_hosts),
+                trusted=settings.trusted_certificates.read_text() if settings.trusted_certificates else "",
+                build_environment=settings.build_environment,
+            ),
+        )
 
     def _furnish(self, name: str, database: Database, consumers: Sequence[Consumer]) -> Furniture:
         clock, process = self.parts.clock, self.parts.process
@@ -285,6 +346,7 @@ def all_scopes() -> frozenset[str]:
         health_router,
         *identity_http.routers(mock=True),
         audit_http.router,
+        *workloads_http.ROUTERS,
     ]
     found = (declared(getattr(route, "endpoint", None)) for router in routers for route in router.routes)
     return frozenset(stands.access.scope for stands in found if stands and stands.access.scope) | {"system:write"}

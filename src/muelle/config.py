@@ -127,6 +127,17 @@ class Settings(BaseModel):
         "`git.example.lan`.",
     )
 
+    trusted_certificates: Path | None = Field(
+        None,
+        description="A file of certificates (PEM) that fetching sources and builds trust beside the usual ones, for "
+        "people behind a proxy of their company.",
+    )
+    build_environment: dict[str, str] = Field(
+        {},
+        description="Variables that builds see and programs do not, such as "
+        '`{"HTTPS_PROXY": "http://proxy.example.com:3128", "PIP_INDEX_URL": "https://pypi.example.com/simple"}`.',
+    )
+
     secret_key: SecretStr = Field(
         SecretStr(""),
         description="The master secret, 32 characters or more, the same for all processes of an installation. "
@@ -148,8 +159,8 @@ class Settings(BaseModel):
         '`{"work": {"issuer": "https://login.example.com", "client_id": "…", "client_secret": "…"}}`.',
     )
 
-    mail: str = Field(
-        "file",
+    mail: SecretStr = Field(
+        SecretStr("file"),
         description="Where mail goes: `file` (into `mail/` in the home), `console`, or `smtp://user:password@host:587` "
         "(`smtps://` for TLS from the start).",
     )
@@ -211,8 +222,9 @@ class Settings(BaseModel):
 
     @field_validator("mail")
     @classmethod
-    def _driver(cls, mail: str) -> str:
-        if not _MAIL.fullmatch(mail) or ("://" in mail and not _has_host(mail)):
+    def _driver(cls, mail: SecretStr) -> SecretStr:
+        told = mail.get_secret_value()
+        if not _MAIL.fullmatch(told) or ("://" in told and not _has_host(told)):
             raise ValueError("must be `file`, `console`, or smtp://user:password@host:587 (smtps:// for TLS at once)")
         return mail
 

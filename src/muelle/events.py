@@ -147,3 +147,60 @@ class RouteChanged(Fact):
     """`host:port`, where the route is open."""
     why: str = ""
     """For the page that is shown instead: a sentence."""
+
+
+class WorkloadChanged(Fact):
+    """Level: how a workload is, each time that it changed in a way that others may care about."""
+
+    subject: ClassVar[str] = "workload_id"
+    workload_id: str
+    owner_id: str
+    version: int
+    kind: str
+    name: str
+    wish: Literal["running", "stopped", "deleted"]
+    phase: str
+    code: str = ""
+    why: str = ""
+    release: int = 0
+    serving: int = 0
+    """The release that has the traffic; 0: none."""
+    gone: bool = False
+    """Nothing of it is left."""
+
+
+class WorkloadAsked(Fact):
+    """Its owner, or somebody who may, wanted something of a workload."""
+
+    subject: ClassVar[str] = "workload_id"
+    workload_id: str
+    owner_id: str
+    what: str
+    """`made`, `deployed`, `started`, `stopped`, `restarted`, `rolled back`, `renamed`, `deleted`, `cancelled`."""
+    name: str
+    release: int = 0
+
+
+class ReleaseJudged(Fact):
+    """A release has proven good or bad: once, and for ever."""
+
+    subject: ClassVar[str] = "workload_id"
+    workload_id: str
+    owner_id: str
+    release: int
+    verdict: Literal["good", "bad"]
+    code: str = ""
+    why: str = ""
+
+
+class DeploymentEnded(Fact):
+    """A source has become a release, or has not."""
+
+    subject: ClassVar[str] = "workload_id"
+    workload_id: str
+    owner_id: str
+    deployment_id: str
+    state: Literal["released", "failed", "cancelled"]
+    release: int = 0
+    code: str = ""
+    why: str = ""

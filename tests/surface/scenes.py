@@ -13,7 +13,9 @@ from muelle.identity.log_in import LoggedIn
 from muelle.identity.model import State
 from muelle.kit.http import Access, Caller, Role, Who
 from muelle.kit.ids import new_id
-from tests.world import PASSWORD
+from muelle.workloads.model import Kind, Spec
+from muelle.workloads.sources.model import ImageSource
+from tests.world import PASSWORD, World
 
 HASH = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
 
@@ -52,7 +54,8 @@ class Scene:
     places: dict[str, str]
 
 
-async def scene(identity: Application, persona: Persona, access: Access) -> Scene:
+async def scene(world: World, persona: Persona, access: Access) -> Scene:
+    identity = world.identity
     me = await log_in(identity, role=persona.role, suspended=persona.suspended)
     other = me if persona.owns and not access.administers else await log_in(identity)
     fields = {"email": me.account.email, "password": PASSWORD, "present": PASSWORD, "refresh_token": me.refresh_token}
@@ -62,8 +65,24 @@ async def scene(identity: Application, persona: Persona, access: Access) -> Scen
         another = await log_in(identity, other.account.email)
         made = await identity.identity.keyring.make(caller(other), "theirs", frozenset({"*"}), None)
         places |= {"session_id": str(another.session.id), "key_id": str(made.key.id)}
+    if access.who is Who.OWNER_OR_ADMIN:
+        places |= await workload_of(world, caller(other))
     credential = await _credential(identity, persona, access, me)
     return Scene({"Authorization": f"Bearer {credential}"} if credential else {}, fields, places)
+
+
+async def workload_of(world: World, owner: Caller) -> dict[str, str]:
+    """A workload of theirs, with a deployment that waits for ever: nobody builds here."""
+    workload, deployment = await world.workloads.workloads.deploying.make(
+        owner,
+        name="theirs",
+        kind=Kind.CONTAINER,
+        description="",
+        source=ImageSource("fake/web"),
+        template="auto",
+        spec=Spec(),
+    )
+    return {"workload_id": workload.id, "deployment_id": deployment.id}
 
 
 async def log_in(

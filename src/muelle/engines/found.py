@@ -21,8 +21,22 @@ class Found:
     detail: str
 
 
+def docker_address() -> str:
+    return os.environ.get("DOCKER_HOST") or f"unix://{DEFAULT_SOCKET}"
+
+
+def chosen(setting: str) -> str:
+    """The engine that a setting means. `auto` is Docker where its socket may be opened: whether it answers in this very
+    moment does not decide what workloads run on."""
+    if setting != "auto":
+        return setting
+    address = docker_address()
+    there = address.startswith("unix://") and not _hindrance(address.removeprefix("unix://"))
+    return "docker" if there else "local"
+
+
 async def docker() -> Found:
-    address = os.environ.get("DOCKER_HOST") or f"unix://{DEFAULT_SOCKET}"
+    address = docker_address()
     if not address.startswith("unix://"):
         return Found("docker", False, f"at {address}: only a local socket is looked at")
     path = address.removeprefix("unix://")

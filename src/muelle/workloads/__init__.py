@@ -1,0 +1,1 @@
+"""Workloads: what people run, from the source to a place that serves."""
