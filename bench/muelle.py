@@ -34,6 +34,7 @@ class Muelle(Program):
         environment = {
             "MUELLE_HOME": str(self.home),
             "MUELLE_PORT": str(self.port),
+            "MUELLE_APPS_PORT": "0",
             **{f"MUELLE_{name.upper()}": value for name, value in settings.items()},
         }
         super().__init__([*_command(), "up"], ground.folder / f"{home}.log", environment)

@@ -153,8 +153,17 @@ class World:
     def workloads(self) -> Application:
         return self._serving("workloads")
 
+    @property
+    def apps_port(self) -> int:
+        """Where workloads are reached."""
+        listening = self._serving("ingress").listening
+        assert listening is not None
+        return listening.port
+
     def app_for(self, path: str) -> Application:
         """Which service a gateway would send this to."""
+        if path.startswith("/ingress"):
+            return self._serving("ingress")
         if re.match(r"/(workloads|deployments|uploads|live|statistics|rooms/workloads)\b", path):
             return self.workloads
         return self.audit if re.match(r"/(audit|me/history|rooms/audit)\b", path) else self.identity
@@ -241,6 +250,7 @@ async def installation(
         "MUELLE_SECRET_KEY": SECRET_KEY,
         "MUELLE_HOME": str(home),
         "MUELLE_IDENTITY_URL": "http://identity",
+        "MUELLE_APPS_PORT": "0",
         **({"MUELLE_DATABASE_URL": postgres_url} if shape.postgres else {}),
         **{f"MUELLE_{name.upper()}": value for name, value in settings.items()},
     }

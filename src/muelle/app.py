@@ -30,6 +30,10 @@ from muelle.identity.browser_log_in import Providers
 from muelle.identity.core import Policy
 from muelle.identity.passwords import Passwords
 from muelle.identity.verbs import Verbs as IdentityVerbs
+from muelle.ingress import http as ingress_http
+from muelle.ingress import room as ingress_room
+from muelle.ingress.proxy import Proxy
+from muelle.ingress.verbs import Verbs as IngressVerbs
 from muelle.kit.bus import Bus, Consumer, Inbox, Outbox, Subscription
 from muelle.kit.bus.memory import MemoryBus
 from muelle.kit.clock import Clock, SystemClock
@@ -59,12 +63,14 @@ LINES: Mapping[str, Line] = {
     identity_room.NAME: identity_room.MIGRATIONS,
     audit_room.NAME: audit_room.MIGRATIONS,
     workloads_room.NAME: workloads_room.MIGRATIONS,
+    ingress_room.NAME: ingress_room.MIGRATIONS,
 }
 ROOMS = tuple(LINES)
 SUBSCRIPTIONS: Sequence[Subscription] = (
     *identity_room.SUBSCRIPTIONS,
     *audit_room.SUBSCRIPTIONS,
     *workloads_room.SUBSCRIPTIONS,
+    *ingress_room.SUBSCRIPTIONS,
 )
 PREFIX = "/api/v1"
 SECRET_KEY_FILE = "secret.key"  # noqa: S105 - its name
@@ -74,6 +80,7 @@ TAGS = [
     {"name": "Accounts", "description": "Other people's accounts, for administrators."},
     {"name": "Workloads", "description": "What runs: projects, services, containers and pods."},
     {"name": "Logs", "description": "What programs and builds say, as it comes and as it was."},
+    {"name": "Ingress", "description": "Which name leads where."},
     {"name": "Audit", "description": "What happened, in an order that nobody can change unseen."},
     {"name": "System", "description": "How everything is doing."},
 ]
@@ -166,6 +173,7 @@ class Application:
         self.registry = CollectorRegistry()
         self.bus = parts.make_bus()
         self.http = outgoing(parts.transport)
+        self.listening: ingress_room.Listening | None = None
         self._vault = parts.vault()
         self._names = tuple(names)
         self._alone = set(names) == set(ROOMS)
@@ -205,6 +213,7 @@ class Application:
         await self.migrate()
         first = await self.identity.accounts.ensure_administrator() if identity_room.NAME in self._names else None
         for room in self.rooms:
+            await room.open()
             for taker in room.furniture.inbox.takers():
                 self.bus.attach(taker)
         await self.bus.start()
@@ -234,6 +243,7 @@ class Application:
             identity_room.NAME: self._build_identity,
             audit_room.NAME: self._build_audit,
             workloads_room.NAME: self._build_workloads,
+            ingress_room.NAME: self._build_ingress,
         }
         return [builders[name]() for name in self._names]
 
@@ -282,6 +292,15 @@ class Application:
             ),
         )
 
+    def _build_ingress(self) -> Room:
+        settings = self.settings
+        database = self.parts.open(ingress_room.NAME)
+        verbs = IngressVerbs(database, self.parts.clock)
+        furniture = self._furnish(ingress_room.NAME, database, ingress_room.consumers(verbs))
+        proxy = Proxy(verbs.table, self.parts.clock, trusted_proxies=settings.trusted_proxies)
+        self.listening = ingress_room.Listening(proxy, settings.host, settings.apps_port)
+        return ingress_room.build(furniture, verbs, self.listening, self.parts.clock)
+
     def _furnish(self, name: str, database: Database, consumers: Sequence[Consumer]) -> Furniture:
         clock, process = self.parts.clock, self.parts.process
         return Furniture(
@@ -302,13 +321,23 @@ class Application:
             else RemoteCallers(self.http, self.settings.identity_url, token, self.parts.clock)
         )
         checks: dict[str, Check] = {f"database.{r.name}": r.furniture.database.check for r in self.rooms}
+        if self.listening is not None:
+            checks["ingress"] = self.listening.check
+        if isinstance(workloads := verbs.get(workloads_room.NAME), WorkloadVerbs):
+            checks["engine"] = workloads.core.engine.check
         return Desk(
             callers=callers,
             answers={room.name: room.furniture.answers for room in self.rooms},
             service_token=token,
             verbs=verbs,
             health=Health(
-                __version__, self.rooms, self.loops, checks | {"bus": self.bus.check}, self.parts.clock, self.registry
+                __version__,
+                self.rooms,
+                self.loops,
+                checks | {"bus": self.bus.check},
+                self.parts.clock,
+                self.registry,
+                beside=frozenset({"engine", "ingress"}),
             ),
         )
 
@@ -316,7 +345,7 @@ class Application:
         api = FastAPI(
             title="Muelle",
             version=__version__,
-            description="Accounts, and what happened to them. Errors are `application/problem+json`.",
+            description="Accounts, what they run, and what happened. Errors are `application/problem+json`.",
             docs_url=None,
             redoc_url=None,
             openapi_url=f"{PREFIX}/openapi.json",
@@ -347,6 +376,7 @@ def all_scopes() -> frozenset[str]:
         *identity_http.routers(mock=True),
         audit_http.router,
         *workloads_http.ROUTERS,
+        ingress_http.router,
     ]
     found = (declared(getattr(route, "endpoint", None)) for router in routers for route in router.routes)
     return frozenset(stands.access.scope for stands in found if stands and stands.access.scope) | {"system:write"}

@@ -115,7 +115,7 @@ class Settings(BaseModel):
         pattern=r"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$",
         description="Workloads are reached at `<name>.<user>.` and this.",
     )
-    apps_port: int = Field(7080, ge=1, le=65535, description="The port at which workloads are reached.")
+    apps_port: int = Field(7080, ge=0, le=65535, description="The port at which workloads are reached; 0: any.")
     apps_url: str = Field(
         "",
         description="How people reach workloads where something stands in front, such as `https://apps.example.com`: "

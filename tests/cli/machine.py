@@ -67,6 +67,7 @@ class Machine:
             "XDG_CONFIG_HOME": str(self.folder / "config"),
             "MUELLE_HOME": str(self.home),
             "MUELLE_PORT": str(self.port),
+            "MUELLE_APPS_PORT": "0",
             "DOCKER_HOST": "unix:///nowhere",
             "COLUMNS": "120",
         }

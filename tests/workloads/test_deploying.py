@@ -28,7 +28,7 @@ async def becomes(person: Person, id: str, phase: str, **also: Any) -> dict[str,
 async def test_an_image_runs_and_is_reached_by_its_name(one: World) -> None:
     ana = await one.sign_up("ana@example.com")
     made = await deploy(ana)
-    assert (made["name"], made["url"], made["release"]) == ("shop", "http://shop.ana.localhost:7080", 0)
+    assert (made["name"], made["url"], made["release"]) == ("shop", "http://shop.ana.localhost", 0)
     running = await becomes(ana, made["id"], "running", serving=1)
     assert (running["wish"], running["why"]) == ("running", {"code": "", "words": ""})
 

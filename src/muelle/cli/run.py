@@ -119,8 +119,9 @@ def greeting(settings: Settings, rooms: Sequence[str], engine: found.Found, firs
     rows = [
         ("Listening", f"{settings.local_url}  (main; API docs at /docs)"),
         *([("Public", settings.url)] if settings.public_url else []),
+        *_apps(settings, rooms),
         ("Rooms", ", ".join(rooms)),
-        ("Engine", f"{engine.detail}  (found; running workloads is not built yet)"),
+        *([("Engine", _engine(settings, engine))] if "workloads" in rooms else []),
         ("Database", "PostgreSQL" if settings.database_url.get_secret_value() else files),
         ("Facts", "RabbitMQ" if settings.rabbit_url.get_secret_value() else "in process"),
         ("Data", str(settings.home)),
@@ -138,12 +139,28 @@ def greeting(settings: Settings, rooms: Sequence[str], engine: found.Found, firs
     return "\n".join(lines)
 
 
+def _apps(settings: Settings, rooms: Sequence[str]) -> list[tuple[str, str]]:
+    if "ingress" not in rooms:
+        return []
+    port = settings.apps_port or "any"
+    return [("Workloads", settings.apps_url or f"http://<name>.<user>.{settings.apps_domain}:{port}")]
+
+
+def _engine(settings: Settings, found: found.Found) -> str:
+    return found.detail if settings.engine in ("auto", found.name) else settings.engine
+
+
 def _next_steps(settings: Settings, rooms: Sequence[str], first: FirstLogIn | None) -> list[str]:
     email = first.email if first else "YOU@EXAMPLE.COM"
     muelle = _how_to_call_it()
     log_in = [f"{muelle} login {email} --server {settings.url}", f"{muelle} whoami"] if "identity" in rooms else []
     return [
         *log_in,
+        *(
+            [f"{muelle} deploy IMAGE  runs something; a folder or a repository will do as well"]
+            if "workloads" in rooms
+            else []
+        ),
         f"{muelle} doctor  says what works here, and what does not",
         f"{settings.url}/docs  describes the API",
         "Ctrl-C  ends it",

@@ -41,4 +41,6 @@ class Room:
     internal: Sequence[APIRouter] = ()
     """Routes for other processes of the installation: served in the split shape only."""
     loops: Sequence[Loop] = ()
+    open: Callable[[], Awaitable[None]] = field(default=_nothing)
+    """Before facts come and loops run, when its database is up to date."""
     close: Callable[[], Awaitable[None]] = field(default=_nothing)

@@ -59,7 +59,7 @@ class Rules:
         parts = urlsplit(self.apps_url)
         if self.apps_url:
             return parts.scheme, f":{parts.port}" if parts.port else ""
-        return "http", f":{self.apps_port}" if self.apps_port != 80 else ""
+        return "http", f":{self.apps_port}" if self.apps_port not in (0, 80) else ""
 
 
 def build(furniture: Furniture, *, clock: Clock, vault: Vault, engine: Engine, rules: Rules) -> Room:

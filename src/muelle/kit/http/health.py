@@ -54,7 +54,7 @@ class ShownLoop(BaseModel):
 class ShownHealth(BaseModel):
     """How everything is that this process needs or does."""
 
-    ready: bool = Field(description="Whether all checks are well.", examples=[True])
+    ready: bool = Field(description="Whether everything is well that nothing can be done without.", examples=[True])
     version: str = Field(examples=["0.1.0"])
     rooms: list[str] = Field(description="The rooms that this process serves.", examples=[["identity", "audit"]])
     checks: dict[str, ShownCheck]
@@ -86,8 +86,12 @@ class Health:
         checks: Mapping[str, Check],
         clock: Clock,
         registry: CollectorRegistry,
+        *,
+        beside: frozenset[str] = frozenset(),
     ) -> None:
+        """`beside` names checks without which there is still something to serve: they are shown, and decide nothing."""
         self.version = version
+        self._beside = beside
         self._rooms = rooms
         self._loops = loops
         self._checks = checks
@@ -105,7 +109,7 @@ class Health:
             for name, a in self._answers.items()
         }
         return ShownHealth(
-            ready=all(check.ok for check in checks.values()),
+            ready=all(check.ok for name, check in checks.items() if name not in self._beside),
             version=self.version,
             rooms=[room.name for room in self._rooms],
             checks=checks,

@@ -17,12 +17,14 @@ from muelle.workloads.sources.folder import FolderView
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1"}
 """What a program writes is in its log at once."""
 MOST_DEPENDENCIES = 500
+LONGEST_LINE = 8_000
+"""Of a file that is read here: beyond that, reading takes the square of it."""
 STARTS = ("main.py", "app.py", "server.py", "run.py", "__main__.py")
 APPLICATIONS = ("app.py", "wsgi.py", "main.py", "application.py", "server.py", "run.py", "index.py")
 
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _INCLUDED = re.compile(r"\s*(?:-r|-c|--requirement|--constraint)[ =]*(\S+)")
-_LOCAL = re.compile(r"\s*(?:(?:-e|--editable)\b|\.{0,2}/|\.\s*(?:\[|$)|file:|[^#]*@\s*file:)")
+_LOCAL = re.compile(r"(?:-e|--editable)\b|\.{0,2}/|\.\s*(?:\[|$)|file:|[^#]*@\s*file:")
 _FACTORY = re.compile(r"^(?:app|application)\s*(?::[^=\n]{1,100})?=\s*(?:create|make)_app\(", re.MULTILINE)
 _BORROWED = re.compile(r"^from\s+\S+\s+import\s+[^#\n]{0,200}\b(app|application)\s*$", re.MULTILINE)
 _MAKER = re.compile(r"^def\s+((?:create|make)_app)\s*\(", re.MULTILINE)
@@ -153,7 +155,7 @@ def _module(file: str) -> str:
 def _read_by(view: FolderView) -> tuple[str, ...]:
     """The files that requirements.txt is made of; none where it asks for something of the source itself."""
     files = list(_included(view))
-    lines = [line for path in files for line in view.text(path).splitlines()]
+    lines = [line.strip()[:LONGEST_LINE] for path in files for line in view.text(path).splitlines()]
     if any(_LOCAL.match(line) for line in lines) or not all(path in view.texts for path in files):
         return ()
     return tuple(files)
@@ -188,9 +190,12 @@ def _of_project(view: FolderView, needed: tuple[str, ...]) -> tuple[Step, ...]:
 def _project(view: FolderView) -> dict[str, Any]:
     if not view.has("pyproject.toml"):
         return {}
+    text = view.text("pyproject.toml")
     try:
-        return tomllib.loads(view.text("pyproject.toml"))
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
+        if max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
+            raise ValueError("no key and no list is that long")
+        return tomllib.loads(text)
+    except (RecursionError, ValueError):
         raise TemplateUnfit(template="python", reason="pyproject.toml cannot be read") from None
 
 
