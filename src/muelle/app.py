@@ -93,6 +93,12 @@ class NoSuchRoom(Invalid):
     hint = "There are: {rooms}."
 
 
+class CertificatesUnreadable(Invalid):
+    """The certificates in {file} cannot be read: {reason}."""
+
+    hint = "MUELLE_TRUSTED_CERTIFICATES has to name a file in PEM."
+
+
 class SharedPartsMissing(Invalid):
     """A process that serves only some rooms needs {setting}."""
 
@@ -287,7 +293,7 @@ class Application:
                 apps_port=settings.apps_port,
                 apps_url=settings.apps_url,
                 git_private_hosts=tuple(settings.git_private_hosts),
-                trusted=settings.trusted_certificates.read_text() if settings.trusted_certificates else "",
+                trusted=_certificates(settings),
                 build_environment=settings.build_environment,
             ),
         )
@@ -386,6 +392,14 @@ def _check_names(settings: Settings, names: Sequence[str]) -> None:
     for name in names:
         if name not in ROOMS:
             raise NoSuchRoom(name=name, rooms=", ".join(ROOMS))
+
+
+def _certificates(settings: Settings) -> str:
+    file = settings.trusted_certificates
+    try:
+        return file.read_text("ascii") if file else ""
+    except (OSError, ValueError) as error:
+        raise CertificatesUnreadable(file=file, reason=error) from error
 
 
 def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:

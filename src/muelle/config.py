@@ -135,7 +135,7 @@ class Settings(BaseModel):
     build_environment: dict[str, str] = Field(
         {},
         description="Variables that builds see and programs do not, such as "
-        '`{"HTTPS_PROXY": "http://proxy.example.com:3128", "PIP_INDEX_URL": "https://pypi.example.com/simple"}`.',
+        '`{"HTTPS_PROXY": "http://proxy.example.com:3128", "PIP_INDEX_URL": "https://packages.example.com/simple"}`.',
     )
 
     secret_key: SecretStr = Field(
@@ -174,7 +174,7 @@ class Settings(BaseModel):
     @field_validator("home", mode="before")
     @classmethod
     def _expand(cls, home: object) -> Path:
-        if not isinstance(home, str | Path) or not str(home):
+        if not isinstance(home, str | Path) or not str(home) or "\0" in str(home):
             raise ValueError("must be a folder's path")
         try:
             return Path(home).expanduser().absolute()
@@ -188,7 +188,7 @@ class Settings(BaseModel):
             raise ValueError("must be an address or a host name, such as 127.0.0.1 (0.0.0.0 is every interface)")
         return host
 
-    @field_validator("public_url", "identity_url")
+    @field_validator("public_url", "identity_url", "apps_url")
     @classmethod
     def _web_address(cls, url: str) -> str:
         if url and not _is_web_address(url):
@@ -391,7 +391,7 @@ def _from_text(name: str, text: str) -> Any:
 
 def _read_file(path: Path, *, must_exist: bool) -> tuple[dict[str, Any], list[str]]:
     try:
-        found = tomllib.loads(path.read_text("utf-8"))
+        found = tomllib.loads("" if "\0" in str(path) else path.read_text("utf-8"))
     except FileNotFoundError:
         return {}, [f"The settings file {path} does not exist."] if must_exist else []
     except NotADirectoryError:  # the home is none; that is told where it is needed
@@ -446,7 +446,8 @@ def _allowed(field: FieldInfo) -> str:
     kind = field.annotation
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return ", ".join(f"`{value}`" for value in kind)
-    bounds = {name: value for limit in field.metadata for name in ("ge", "le") if (value := getattr(limit, name, None))}
+    found = ((name, getattr(limit, name, None)) for limit in field.metadata for name in ("ge", "le"))
+    bounds = {name: value for name, value in found if value is not None}
     if bounds:
         return f"{bounds['ge']} to {bounds['le']}" if "le" in bounds else f"{bounds['ge']} or more"
     text = str(kind)

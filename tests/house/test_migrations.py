@@ -20,15 +20,19 @@ from sqlalchemy import CheckConstraint, Connection, MetaData, Table, inspect, se
 from muelle.app import LINES
 from muelle.audit.store import metadata as audit_tables
 from muelle.identity.tables import metadata as identity_tables
+from muelle.ingress.store import metadata as ingress_tables
 from muelle.kit.db import Database, open_database
 from muelle.kit.db.migrations import KIT, DatabaseIsNewer, Line, migrate
 from muelle.kit.db.tables import furniture
+from muelle.workloads.tables import metadata as workload_tables
 from tests.servers.supply import Servers
 
 TABLES: dict[str, list[MetaData]] = {
     "kit": [furniture],
     "identity": [furniture, identity_tables],
     "audit": [furniture, audit_tables],
+    "workloads": [furniture, workload_tables],
+    "ingress": [furniture, ingress_tables],
 }
 ALL_LINES = {"kit": KIT, **LINES}
 ALLOWED: dict[str, Any] = {
@@ -38,6 +42,9 @@ ALLOWED: dict[str, Any] = {
     "deliveries.state": "parked",
     "answers.state": "running",
     "head.id": 1,
+    "workloads.wish": "running",
+    "deployments.state": "queued",
+    "routes.route": "open",
 }
 """What a made-up row holds where a constraint leaves it little choice."""
 

@@ -14,6 +14,7 @@ import pytest
 import structlog
 from sqlalchemy import text
 
+from muelle.app import ROOMS, SUBSCRIPTIONS
 from muelle.kit.errors import Failure, Unavailable
 from muelle.kit.http import Access, Cursor, RoomRouter, page_of
 from muelle.kit.http.health import FRESH_SECONDS
@@ -363,11 +364,12 @@ def test_a_page_knows_whether_it_is_the_last() -> None:
 async def test_readiness_tells_of_each_part_and_how_old_the_answer_is(one: World) -> None:
     first = (await one.ask("GET", "//health/ready")).json()
     assert first["ready"]
-    assert first["rooms"] == ["identity", "audit"]
+    assert first["rooms"] == list(ROOMS)
     assert {name: check["detail"] for name, check in first["checks"].items()} == {
-        "database.identity": "SQLite",
-        "database.audit": "SQLite",
-        "bus": "in process, 1 of 1 consumers attached",
+        **{f"database.{room}": "SQLite" for room in ROOMS},
+        "bus": f"in process, {len(SUBSCRIPTIONS)} of {len(SUBSCRIPTIONS)} consumers attached",
+        "ingress": f"the built-in proxy, on port {one.apps_port}",
+        "engine": "a pretended engine with 0 instances",
     }
     assert set(first["loops"]) == {loop.name for loop in one.identity.loops}
     one.clock.leap(seconds=FRESH_SECONDS - 0.5)

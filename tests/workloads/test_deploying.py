@@ -14,7 +14,7 @@ async def deploy(person: Person, name: str = "shop", image: str = "fake/web", **
     return dict(answer.json()["workload"])
 
 
-async def becomes(person: Person, id: str, phase: str, **also: Any) -> dict[str, Any]:
+async def becomes(person: Person, id: str, phase: str, within: float = 20, **also: Any) -> dict[str, Any]:
     async def as_wished() -> dict[str, Any] | None:
         answer = await person.get(f"/workloads/{id}")
         found = answer.json()
@@ -22,7 +22,7 @@ async def becomes(person: Person, id: str, phase: str, **also: Any) -> dict[str,
         assert {name: found[name] for name in also} == also, found
         return dict(found)
 
-    return await eventually(as_wished, 20, pause=0.05)
+    return await eventually(as_wished, within, pause=0.05)
 
 
 async def test_an_image_runs_and_is_reached_by_its_name(one: World) -> None:

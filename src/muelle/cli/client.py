@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +16,10 @@ from muelle.kit.errors import Denied, Invalid, Unavailable, Unrecognised
 from muelle.kit.hosts import is_loopback
 
 SECONDS = 15
+SENDING_SECONDS = 120
+"""How long a server may take for a piece of an upload, and for its answer."""
+QUIET_SECONDS = 40.0
+"""A stream says every 15 seconds that all is well: one that is silent for longer is cut."""
 
 
 class NotLoggedIn(Unrecognised):
@@ -94,11 +100,32 @@ class Client:
             raise NotLoggedIn(where=f" at {address(wanted)}", server=f" --server {address(wanted)}")
         return cls(remembered)
 
+    @property
+    def server(self) -> str:
+        return self._remembered.server
+
     def ask(self, method: str, path: str, body: object = None) -> Any:
+        with self._recognised() as token:
+            return request(self.server, method, path, body, token)
+
+    def send(self, path: str, pieces: Iterable[bytes]) -> Any:
+        """Uploads, piece by piece."""
+        with self._recognised() as token:
+            return upload(self.server, path, pieces, token)
+
+    @contextmanager
+    def listen(self, path: str, last_id: str = "", quiet_seconds: float = QUIET_SECONDS) -> Iterator[Iterator[bytes]]:
+        """What a stream of events sends, from the event after that one on. ServerSilent where it is cut."""
+        with self._recognised() as token, opened_stream(self.server, path, token, last_id, quiet_seconds) as pieces:
+            yield pieces
+
+    @contextmanager
+    def _recognised(self) -> Iterator[str]:
+        """The token to ask with, renewed where it has to be; says what to do where it is not taken."""
         try:
             if not self._remembered.is_fresh:
                 self._renew()
-            return request(self._remembered.server, method, path, body, self._remembered.access_token)
+            yield self._remembered.access_token
         except ServerRefused as refused:
             if refused.facts["status"] != httpx.codes.UNAUTHORIZED:
                 raise
@@ -128,15 +155,44 @@ def address(text: str) -> str:
 
 
 def request(server: str, method: str, path: str, body: object = None, token: str = "") -> Any:
+    with _asking(server, token, httpx.Timeout(SECONDS)) as client:
+        return _content(client.request(method, f"{server}/api/v1{path}", json=body), server)
+
+
+def upload(server: str, path: str, pieces: Iterable[bytes], token: str) -> Any:
+    headers = {"Content-Type": "application/octet-stream"}
+    with _asking(server, token, httpx.Timeout(SENDING_SECONDS, connect=SECONDS)) as client:
+        return _content(client.post(f"{server}/api/v1{path}", content=pieces, headers=headers), server)
+
+
+@contextmanager
+def opened_stream(server: str, path: str, token: str, last_id: str, quiet_seconds: float) -> Iterator[Iterator[bytes]]:
+    headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
+    timeout = httpx.Timeout(SECONDS, read=quiet_seconds)
+    with (
+        _asking(server, token, timeout) as client,
+        client.stream("GET", f"{server}/api/v1{path}", headers=headers) as answer,
+    ):
+        if answer.status_code >= httpx.codes.BAD_REQUEST:
+            answer.read()
+            raise _refusal(answer, server)
+        yield answer.iter_bytes()
+
+
+@contextmanager
+def _asking(server: str, token: str, timeout: httpx.Timeout) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     beyond = not is_loopback(urlsplit(server).hostname or "")  # no proxy stands between a machine and itself
     try:
-        with httpx.Client(timeout=SECONDS, headers=headers, trust_env=beyond) as client:
-            answer = client.request(method, f"{server}/api/v1{path}", json=body)
+        with httpx.Client(timeout=timeout, headers=headers, trust_env=beyond) as client:
+            yield client
     except (httpx.HTTPError, httpx.InvalidURL):
         raise ServerSilent(server=server) from None
     except UnicodeEncodeError:  # a header holds no such characters, so this cannot be a key
         raise _refused(httpx.codes.UNAUTHORIZED, "It is not known who is asking.") from None
+
+
+def _content(answer: httpx.Response, server: str) -> Any:
     if answer.status_code >= httpx.codes.BAD_REQUEST:
         raise _refusal(answer, server)
     try:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from muelle import __version__
+from muelle.cli.workload_commands import workloads
 
 cli = typer.Typer(
     name="muelle",
@@ -21,6 +22,7 @@ config = typer.Typer(no_args_is_help=True, help="Settings.")
 audit = typer.Typer(no_args_is_help=True, help="The audit log.")
 keys = typer.Typer(no_args_is_help=True, help="Your API keys.")
 bus = typer.Typer(no_args_is_help=True, help="Facts on their way between rooms.")
+cli.add_typer(workloads)
 cli.add_typer(admin, name="admin")
 cli.add_typer(config, name="config")
 cli.add_typer(audit, name="audit")

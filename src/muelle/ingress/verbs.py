@@ -35,7 +35,7 @@ class Verbs:
         self._listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> None:
-        """Tells each change from now on, once it is true. The listener must not wait, and what it raises is logged."""
+        """Tells each change from now on, once. The listener must not wait, and what it raises is logged."""
         self._listeners.append(listener)
 
     async def load(self) -> None:
@@ -47,10 +47,14 @@ class Verbs:
             self._apply(fact)
 
     async def record(self, tx: Transaction, envelope: Envelope) -> None:
-        """Keeps a fact; where it leads is true for the proxy in the moment in which it is for the database."""
+        """Takes a fact in: at once for the proxy, and then for the next start.
+
+        It is true where it comes from, whether or not we can write it down now. Where we cannot it comes again, and the
+        table does not mind to be told twice.
+        """
         fact = envelope.read(RouteChanged)
+        self._apply(fact)
         await store.keep(tx, fact, envelope.at)
-        tx.after_commit(lambda: self._apply(fact))
 
     async def catch_up(self) -> None:
         """Learns what another replica has taken in: each fact comes to one of those that share a database."""

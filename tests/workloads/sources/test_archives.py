@@ -14,7 +14,7 @@ import tarfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -138,13 +138,21 @@ async def test_backslashes_of_windows_are_folders(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"app.py": b"1", "lib/a.py": b"2"}
 
 
+@pytest.fixture
+def secretive() -> Iterator[None]:
+    """As under a service that keeps all that it writes to itself."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("secretive")
 async def test_of_permissions_that_to_run_it_is_kept_alone(tmp_path: Path) -> None:
-    await unpacked(
-        tarred(special("run", tarfile.REGTYPE, mode=0o6755), special("read", tarfile.REGTYPE, mode=0o666)), tmp_path
-    )
+    files = [special("run", tarfile.REGTYPE, mode=0o6755), special("a/read", tarfile.REGTYPE, mode=0o600)]
+    await unpacked(tarred(*files), tmp_path)
     root = tmp_path / "near" / "source"
-    assert [stat.S_IMODE((root / name).stat().st_mode) & ~0o022 for name in ("run", "read")] == [0o755, 0o644]
-    assert not (root / "run").stat().st_mode & (stat.S_ISUID | stat.S_ISGID)
+    modes = {name: stat.S_IMODE((root / name).stat().st_mode) for name in ("", "run", "a", "a/read")}
+    assert modes == {"": 0o755, "run": 0o755, "a": 0o755, "a/read": 0o644}
 
 
 async def test_links_within_are_kept(tmp_path: Path) -> None:
@@ -373,6 +381,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], type[MuelleError]]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(("make", "error"), HOSTILE.values(), ids=HOSTILE)
 async def test_what_is_hostile_or_broken_is_refused(
     tmp_path: Path, make: Callable[[], bytes], error: type[MuelleError]
@@ -381,7 +390,7 @@ async def test_what_is_hostile_or_broken_is_refused(
     with pytest.raises(error) as caught:
         await unpacked(make(), tmp_path)
     assert caught.value.message.isprintable()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert not Path(SLIPPED).exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["near", "upload"]
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import signal
-import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muelle.engines.recipe import OwnDockerfile, Recipe, Step, Tool
-from muelle.workloads.sources.commands import executing, started
 from muelle.workloads.sources.errors import NothingRecognised, TemplateUnfit
 from muelle.workloads.sources.folder import FolderView, look
 from muelle.workloads.sources.recipes import Template, function_server, recipe_for
@@ -492,36 +488,3 @@ def test_looking_reads_names_and_telling_texts_and_follows_no_link(tmp_path: Pat
     assert set(view.texts) == {"app.py", "lib/a.py", "package.json"}
     assert view.text("app.py") == "app"
     assert len(view.text("package.json")) == 256 * 1024
-
-
-LINES = {
-    "python app.py": "exec python app.py",
-    "A=1 B='x y' python app.py": "A=1 B='x y' exec python app.py",
-    "python migrate.py && python app.py": "python migrate.py && exec python app.py",
-    "cd src; python app.py": "cd src; exec python app.py",
-    "exec python app.py": "exec python app.py",
-    "python app.py 'a && b; c'": "exec python app.py 'a && b; c'",
-    "gunicorn -w $(nproc; true) app:app;": "exec gunicorn -w $(nproc; true) app:app",
-    "python app.py 2>&1": "exec python app.py 2>&1",
-    'python app.py "${X:-a;b}" \\; c': 'exec python app.py "${X:-a;b}" \\; c',
-}
-
-
-@pytest.mark.parametrize(("line", "expected"), LINES.items(), ids=LINES)
-def test_the_program_takes_the_place_of_the_shell(line: str, expected: str) -> None:
-    assert executing(line) == expected
-
-
-@pytest.mark.parametrize("line", ["{} | cat", "{} || true", "cd . && {{ {}; }}", "{} & wait", "if true; then {}; fi"])
-@pytest.mark.parametrize("plain", [False, True])
-def test_a_signal_reaches_the_program_through_any_line(tmp_path: Path, line: str, plain: bool) -> None:
-    """What is asked to end is the first process alone, as an engine does it."""
-    program = tmp_path / "program.sh"
-    program.write_text('trap "echo ended >&2; exit 0" TERM\necho begun >&2\nwhile :; do sleep 0.05; done\n')
-    line = f"X=1 sh {program}" if plain else line.format(f"sh {program}")
-    words = [shutil.which("sh") or "sh", *started(line)[1:]]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
-        assert process.stderr
-        assert process.stderr.readline() == b"begun\n"
-        process.send_signal(signal.SIGTERM)
-        assert b"ended\n" in process.communicate(timeout=10)[1]

@@ -61,6 +61,8 @@ class FakeEngine:
         self._closed = True
         for watch in self._watches:
             watch.end()
+        for instance in self._estate.of(""):
+            instance.wake_readers()
 
     async def observe(self, workload: str = "") -> Sequence[Sighting]:
         async with self._call("observe"):

@@ -96,8 +96,7 @@ class Instance:
         if self._ended is not None:
             self._ended.set()
             self._ended = None
-        if self._record is not None:
-            self._record.ring()
+        self.wake_readers()
 
     def refuse(self, now: datetime, reason: str) -> None:
         """It could not be started: it has ended without ever having run."""
@@ -128,6 +127,10 @@ class Instance:
 
     def forget_session(self, session: FakeSession) -> None:
         self._sessions = [other for other in self._sessions or () if other is not session] or None
+
+    def wake_readers(self) -> None:
+        if self._record is not None:
+            self._record.ring()
 
     def ended(self) -> asyncio.Event:
         """Set when it ends."""

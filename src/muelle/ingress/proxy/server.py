@@ -16,7 +16,7 @@ import ipaddress
 import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from contextlib import suppress
 
 import structlog
 
@@ -27,7 +27,7 @@ from muelle.ingress.proxy.client import NEVER, Client
 from muelle.ingress.proxy.counters import Counters
 from muelle.ingress.proxy.exchange import Exchange
 from muelle.ingress.proxy.limits import Limits, connections_possible
-from muelle.ingress.proxy.upstream import Pool
+from muelle.ingress.proxy.upstream import Pool, Upstream
 from muelle.ingress.table import Entry, Table
 from muelle.kit.clock import Clock
 from muelle.kit.errors import Conflict
@@ -36,7 +36,6 @@ from muelle.kit.ids import new_id
 BACKLOG = 2048
 GRACE_SECONDS = 2.0
 """How long requests under way have to end, once the proxy is told to stop."""
-LOOKS_EVERY_SECONDS = 0.02
 LOOKS_AGAIN_SECONDS = 0.1
 """While a connection does not come about, whether it still should."""
 CROWDED = 0.9
@@ -64,7 +63,10 @@ class IngressPortTaken(Conflict):
 
 
 class Proxy:
-    """`start` and `stop` it on a running loop; the table may change at any time, also before."""
+    """`start` and `stop` it on a running loop; the table may change at any time, also before.
+
+    Time-outs go by the clock that is handed in. How long it tries to reach somebody is the network's time, and real.
+    """
 
     def __init__(
         self, table: Table, clock: Clock, *, trusted_proxies: Sequence[str] = (), limits: Limits | None = None
@@ -78,6 +80,7 @@ class Proxy:
         self._clock = clock
         self._trusted = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
         self._clients: set[Client] = set()
+        self._empty = asyncio.Event()
         self._pools: dict[tuple[str, str], Pool] = {}
         self._waiting: Counter[str] = Counter()
         self._most_clients = connections_possible(self.limits.connections)
@@ -113,9 +116,11 @@ class Proxy:
             self._server.close()
         for client in [client for client in self._clients if client.is_idle]:
             client.hang_up()
-        until = self._clock.now() + timedelta(seconds=grace_seconds)
-        while self._clients and self._clock.now() < until:
-            await self._clock.sleep(LOOKS_EVERY_SECONDS)
+        self._empty.clear()
+        if self._clients:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace_seconds):
+                    await self._empty.wait()
         for client in list(self._clients):
             client.cut_off(client.exchange)
         for pool in self._pools.values():
@@ -156,6 +161,8 @@ class Proxy:
 
     def dismiss(self, client: Client) -> None:
         self._clients.discard(client)
+        if not self._clients:
+            self._empty.set()
         self.counters.connections = len(self._clients)
 
     def next_request_id(self) -> bytes:
@@ -208,6 +215,7 @@ class Proxy:
 
     async def _try_ways(self, exchange: Exchange) -> None:
         """Until somebody is there, or there is no hope. Where the name leads elsewhere meanwhile, hope begins anew."""
+        loop = asyncio.get_running_loop()
         last: Entry | None = None
         while True:
             entry = self._table.lookup(exchange.request.host)
@@ -216,21 +224,24 @@ class Proxy:
                 self._say_no(exchange, entry)
                 return
             if last is None or (entry.route, entry.address) != (last.route, last.address):
-                last, began = entry, self._clock.now()
+                last, until = entry, loop.time() + self._patience(entry)
             is_open = entry.route is Route.OPEN
             if is_open and await self._connect(exchange, self._pool(entry)):
                 return
-            patience = self.limits.patience_seconds if is_open else self.limits.starting_seconds
-            if self._clock.now() - began >= timedelta(seconds=patience) and self._table.lookup(entry.host) == entry:
+            if loop.time() >= until and self._table.lookup(entry.host) == entry:
                 exchange.task = None
                 exchange.give_up(Reason.UNREACHABLE if is_open else Reason.STARTING, entry.why)
                 return
-            await self._clock.sleep(self.limits.pause_seconds)
+            await asyncio.sleep(self.limits.pause_seconds)
+
+    def _patience(self, entry: Entry) -> float:
+        return self.limits.patience_seconds if entry.route is Route.OPEN else self.limits.starting_seconds
 
     async def _connect(self, exchange: Exchange, pool: Pool) -> bool:
         """Tries it, as long as the name leads there."""
         exchange.enter(pool)
         connecting = asyncio.ensure_future(pool.connect())
+        upstream: Upstream | None = None
         try:
             while not (await asyncio.wait([connecting], timeout=LOOKS_AGAIN_SECONDS))[0]:
                 if self.leads_elsewhere(exchange.request.host, pool):
@@ -239,7 +250,9 @@ class Proxy:
         except OSError:  # a time-out is one, too
             return False
         finally:
-            connecting.cancel()
+            if upstream is None:
+                connecting.cancel()
+                connecting.add_done_callback(_let_go)
         exchange.task = None
         exchange.attach(upstream)
         return True
@@ -289,3 +302,9 @@ class Proxy:
             pool.close_idle(before)
             if not pool.busy and not pool.idle:
                 del self._pools[key]
+
+
+def _let_go(connecting: asyncio.Future[Upstream]) -> None:
+    """Of a connection that comes about when nobody waits for it any more."""
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().close()

@@ -101,7 +101,7 @@ class Unpacking:
     _links: dict[str, str] = field(default_factory=dict)
 
     def take(self, archive: Archive) -> None:
-        self.root.mkdir()
+        _make_folder(self.root)
         for seen, (entry, content) in enumerate(archive.entries(), 1):
             self.breathe()
             if seen > self.limits.entries:
@@ -140,7 +140,7 @@ class Unpacking:
         place = self.root / path
         match entry.what:
             case What.FOLDER:
-                place.mkdir(exist_ok=True)
+                _make_folder(place)
             case What.LINK:
                 self._links[path] = entry.target
             case What.HARD_LINK:
@@ -153,9 +153,11 @@ class Unpacking:
         parts = path.split("/")
         for depth in range(1, len(parts)):
             above = "/".join(parts[:depth])
-            if self._kinds.setdefault(above, What.FOLDER) is not What.FOLDER:
+            if above not in self._kinds:
+                self._kinds[above] = What.FOLDER
+                _make_folder(self.root / above)
+            elif self._kinds[above] is not What.FOLDER:
                 raise UnsafeEntry(path=shown(entry.name), reason="what is above it is no folder")
-            (self.root / above).mkdir(exist_ok=True)
         folder_again = entry.what is What.FOLDER and self._kinds.get(path) is What.FOLDER
         if path in self._named or (path in self._kinds and not folder_again):
             raise UnsafeEntry(path=shown(entry.name), reason="it is there twice")
@@ -176,7 +178,15 @@ class Unpacking:
     def _write(self, place: Path, content: AbstractContextManager[IO[bytes]], mode: int) -> None:
         handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         with os.fdopen(handle, "wb") as out, content as read:
+            os.fchmod(handle, mode)
             while data := read.read(CHUNK_BYTES):
                 self._written += len(data)
                 self.count(self._written)
                 out.write(data)
+
+
+def _make_folder(place: Path) -> None:
+    """For all to read, as files are, whatever is the habit of who started us: a web server may be another user."""
+    if not place.is_dir():
+        place.mkdir()
+        place.chmod(0o755)

@@ -241,6 +241,7 @@ def _settle(tree: Path, folder: str, into: Path, limits: SourceLimits) -> Weight
     _without_git(Path(wanted))
     refuse_links_out(Path(wanted))
     weight = weigh(Path(wanted), limits)
+    os.chmod(wanted, 0o755)  # noqa: S103 - a web server may be another user
     os.rename(wanted, into)
     return weight
 

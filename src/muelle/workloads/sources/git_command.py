@@ -71,8 +71,9 @@ class Git:
 
         `take` gets the output as it comes, else it is kept up to a bound.
         """
-        # Only a shell can set limits before the program is there, without code of ours between fork and exec.
-        limited = ("/bin/sh", "-c", f'ulimit -v {MEMORY_KIBIBYTES}; exec "$@"', "sh", "git", *words)
+        # Only a shell can set limits before the program is there, without code of ours between fork and exec. What is
+        # fetched is for all to read, whatever is the habit of who started us: a web server may be another user.
+        limited = ("/bin/sh", "-c", f'ulimit -v {MEMORY_KIBIBYTES}; umask 022; exec "$@"', "sh", "git", *words)
         process = await asyncio.create_subprocess_exec(
             *limited,
             cwd=self.folder,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from muelle.kit.errors import MuelleError
 from muelle.workloads.sources.errors import (
     CertificateRefused,
+    DiskRefused,
     FetchFailed,
     HostUnreachable,
     ProtocolRefused,
@@ -34,7 +35,8 @@ _INVALID_PATH = re.compile(r"(?:error|fatal): (invalid path .+|.*refusing to (?:
 _BUSY = re.compile(r"returned error: (5\d\d|429)")
 _MOVED = re.compile(r"returned error: (30\d)")
 _STALLED = re.compile(r"Operation too slow|timed out")
-_NO_MEMORY = re.compile(r"[Oo]ut of memory|mmap failed|failed to allocate|inflate")
+_NO_MEMORY = re.compile(r"[Oo]ut of memory|mmap failed|failed to allocate")
+_NO_PLACE = re.compile(r"No space left on device|Disk quota exceeded")
 _LOST = re.compile(r"hung up unexpectedly|early EOF|Connection reset|RPC failed|Failed to connect|Empty reply|curl \d+")
 _BY_THE_SERVER = re.compile(
     r"not our ref|unadvertised object|couldn't find remote ref|did not contain|no such remote ref"
@@ -58,6 +60,7 @@ def mishap(complaint: str, repository: Repository, *, with_token: bool, limits: 
         (_UNTRUSTED, lambda _: CertificateRefused(host=host)),
         (_UNFIT, lambda flaw: RepositoryRefused(reason=shown(flaw))),
         (_INVALID_PATH, lambda flaw: RepositoryRefused(reason=shown(flaw))),
+        (_NO_PLACE, lambda _: DiskRefused(reason="there is no place left on the disk")),
         (_NO_MEMORY, lambda _: SourceTooLarge(limit=limits.bytes)),
         (_BUSY, lambda number: HostUnreachable(host=host, reason=f"it answers with the error {number}")),
         (_MOVED, lambda _: FetchFailed(reason="it has moved; give its new address")),

@@ -13,5 +13,7 @@ def place(source: FileSource, into: Path) -> Weight:
     check(source)
     data = source.text.encode()
     into.mkdir(parents=True)
+    into.chmod(0o755)
     (into / source.name).write_bytes(data)
+    (into / source.name).chmod(0o644)  # whatever is the habit of who started us: a web server may be another user
     return Weight(len(data), 1)

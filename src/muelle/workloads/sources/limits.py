@@ -63,11 +63,14 @@ def refuse_links_out(folder: Path) -> None:
     The way counts and not only the text: with `a` leading to `.`, `a/..` looks like the folder and is what is above it.
     """
     top = os.path.realpath(folder)
-    for where, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = os.path.join(where, name)
-            if os.path.islink(path) and not _inside(path, top):
-                raise LinkOut(path=shown(os.path.relpath(path, folder)))
+    waiting = [folder]
+    while waiting:
+        for entry in _entries(waiting.pop()):
+            if entry.is_symlink():
+                if not _inside(entry.path, top):
+                    raise LinkOut(path=shown(os.path.relpath(entry.path, folder)))
+            elif entry.is_dir(follow_symlinks=False):
+                waiting.append(Path(entry.path))
 
 
 def _inside(link: str, top: str) -> bool:
