@@ -35,6 +35,7 @@ class Muelle(Program):
             "MUELLE_HOME": str(self.home),
             "MUELLE_PORT": str(self.port),
             "MUELLE_APPS_PORT": "0",
+            "MUELLE_INGRESS": "builtin",
             **{f"MUELLE_{name.upper()}": value for name, value in settings.items()},
         }
         super().__init__([*_command(), "up"], ground.folder / f"{home}.log", environment)

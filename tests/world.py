@@ -251,6 +251,7 @@ async def installation(
         "MUELLE_HOME": str(home),
         "MUELLE_IDENTITY_URL": "http://identity",
         "MUELLE_APPS_PORT": "0",
+        "MUELLE_INGRESS": "builtin",
         **({"MUELLE_DATABASE_URL": postgres_url} if shape.postgres else {}),
         **{f"MUELLE_{name.upper()}": value for name, value in settings.items()},
     }

@@ -6,6 +6,7 @@ One process or many, SQLite or PostgreSQL, in-process bus or RabbitMQ: chosen he
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,7 +33,10 @@ from muelle.identity.passwords import Passwords
 from muelle.identity.verbs import Verbs as IdentityVerbs
 from muelle.ingress import http as ingress_http
 from muelle.ingress import room as ingress_room
+from muelle.ingress.drivers import BuiltIn
+from muelle.ingress.metrics import IngressMetrics
 from muelle.ingress.proxy import Proxy
+from muelle.ingress.table import Table
 from muelle.ingress.verbs import Verbs as IngressVerbs
 from muelle.kit.bus import Bus, Consumer, Inbox, Outbox, Subscription
 from muelle.kit.bus.memory import MemoryBus
@@ -303,8 +307,8 @@ class Application:
         database = self.parts.open(ingress_room.NAME)
         verbs = IngressVerbs(database, self.parts.clock)
         furniture = self._furnish(ingress_room.NAME, database, ingress_room.consumers(verbs))
-        proxy = Proxy(verbs.table, self.parts.clock, trusted_proxies=settings.trusted_proxies)
-        self.listening = ingress_room.Listening(proxy, settings.host, settings.apps_port)
+        self.listening = _door(settings, verbs.table, self.parts.clock)
+        self.registry.register(IngressMetrics(self.listening.proxy))
         return ingress_room.build(furniture, verbs, self.listening, self.parts.clock)
 
     def _furnish(self, name: str, database: Database, consumers: Sequence[Consumer]) -> Furniture:
@@ -400,6 +404,18 @@ def _certificates(settings: Settings) -> str:
         return file.read_text("ascii") if file else ""
     except (OSError, ValueError) as error:
         raise CertificatesUnreadable(file=file, reason=error) from error
+
+
+def _door(settings: Settings, table: Table, clock: Clock) -> ingress_room.Listening:
+    if settings.ingress == "builtin":
+        proxy = Proxy(table, clock, trusted_proxies=settings.trusted_proxies)
+        return ingress_room.Listening(BuiltIn(proxy, settings.host, settings.apps_port), proxy)
+    from muelle.ingress.caddy import Caddy, Door  # noqa: PLC0415 - not everybody's
+
+    proxy = Proxy(table, clock, trusted_proxies=["127.0.0.1"])
+    door = Door(settings.host, settings.apps_port)
+    caddy = Caddy(shutil.which("caddy") or "caddy", settings.home / "caddy", door, table, proxy, clock)
+    return ingress_room.Listening(caddy, proxy)
 
 
 def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:

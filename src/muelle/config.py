@@ -110,6 +110,11 @@ class Settings(BaseModel):
         description="What runs workloads: Docker, processes of this machine, or a pretence for trying out. `auto` is "
         "the best that answers.",
     )
+    ingress: Literal["builtin", "caddy"] = Field(
+        "builtin",
+        description="What stands in front of workloads: the built-in proxy, or an installed Caddy, run and told by "
+        "Muelle.",
+    )
     apps_domain: str = Field(
         "localhost",
         pattern=r"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$",

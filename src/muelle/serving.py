@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 import threading
@@ -24,6 +25,7 @@ GRACE_SECONDS = 2
 LAST_SECONDS = 4.0
 """When the process ends for certain. What is not done by then stays written down, as it does in a power cut."""
 BACKLOG = 2048
+MOST_FILES = 65_536
 
 _log = structlog.get_logger("muelle.serving")
 
@@ -53,6 +55,14 @@ def bind(host: str, port: int) -> socket.socket:
         raise PortTaken(host=host, port=port, reason=getattr(error, "strerror", "") or str(error)) from error
     listener.setblocking(False)
     return listener
+
+
+def raise_file_limit() -> None:
+    """As many open files as the machine allows: each client of a workload holds two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Stop:

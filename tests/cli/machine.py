@@ -68,6 +68,7 @@ class Machine:
             "MUELLE_HOME": str(self.home),
             "MUELLE_PORT": str(self.port),
             "MUELLE_APPS_PORT": "0",
+            "MUELLE_INGRESS": "builtin",
             "DOCKER_HOST": "unix:///nowhere",
             "COLUMNS": "120",
         }

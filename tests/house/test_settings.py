@@ -26,6 +26,7 @@ SAMPLES = {
     "rabbit_namespace": "test-1",
     "identity_url": "http://identity:7070",
     "engine": "fake",
+    "ingress": "caddy",
     "apps_domain": "apps.example.com",
     "apps_port": "8081",
     "apps_url": "https://apps.example.com",

@@ -64,6 +64,7 @@ def _run(settings: Settings, rooms: Sequence[str], holder: Holder, *, locked: Se
     lock = HomeLock(settings.home, locked)
     lock.take(holder)
     try:
+        serving.raise_file_limit()
         listener = serving.bind(settings.host, settings.port)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, rooms, listener))

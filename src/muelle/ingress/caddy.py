@@ -118,11 +118,14 @@ def _passing_on(version: tuple[int, ...]) -> dict[str, Any]:
 class Caddy:
     """Runs Caddy, starts it again when it ends by itself, and keeps its map as the table is."""
 
+    name = "Caddy"
+
     def __init__(self, program: str, folder: Path, door: Door, table: Table, behind: Proxy, clock: Clock) -> None:
         """`behind` must believe the loopback (`trusted_proxies`): Caddy tells it where requests come from."""
         self._program = program
         self._folder = folder
         self._door = door
+        self.port = door.port
         self._table = table
         self._behind = behind
         self._clock = clock

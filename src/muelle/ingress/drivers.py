@@ -10,6 +10,10 @@ from muelle.ingress.table import Changes
 
 
 class Driver(Protocol):
+    name: str
+    port: int
+    """Where it listens, or shall."""
+
     async def start(self) -> None:
         """Answers requests from now on. Raises what kept it from that."""
         ...
@@ -27,6 +31,8 @@ class Driver(Protocol):
 
 class BuiltIn:
     """The built-in proxy, on a port. It looks into the living table, so that there is nothing to be told to it."""
+
+    name = "the built-in proxy"
 
     def __init__(self, proxy: Proxy, host: str | Sequence[str], port: int) -> None:
         self.proxy = proxy

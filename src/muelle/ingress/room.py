@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
+from muelle.ingress.caddy import CaddyFailed
+from muelle.ingress.drivers import Driver
 from muelle.ingress.http import router
 from muelle.ingress.proxy import IngressPortTaken, Proxy
 from muelle.ingress.verbs import Verbs
@@ -14,6 +15,7 @@ from muelle.kit.bus import Consumer, Subscription
 from muelle.kit.clock import Clock
 from muelle.kit.db import Database
 from muelle.kit.db.migrations import Line
+from muelle.kit.errors import MuelleError
 from muelle.kit.loops import Loop
 from muelle.kit.room import Furniture, Room
 
@@ -31,31 +33,37 @@ def consumers(verbs: Verbs) -> list[Consumer]:
     return [Consumer(ROUTES, verbs.record)]
 
 
-@dataclass
 class Listening:
-    """The proxy and where it shall listen; `port` is where it does, 0 while it does not."""
+    """What stands at the door, and whether it could be opened."""
 
-    proxy: Proxy
-    host: str
-    wanted_port: int
-    port: int = 0
-    trouble: str = ""
+    def __init__(self, driver: Driver, proxy: Proxy) -> None:
+        self.driver = driver
+        self.proxy = proxy
+        """The built-in one, which shows the pages whatever the driver is."""
+        self._trouble: MuelleError | None = None
+
+    @property
+    def port(self) -> int:
+        """Where workloads are reached."""
+        return self.driver.port
 
     async def start(self) -> None:
         """A port that is taken is told, and everything else comes up."""
         try:
-            self.port = await self.proxy.start(self.host, self.wanted_port)
-        except IngressPortTaken as problem:
-            self.trouble = problem.message
+            await self.driver.start()
+        except (IngressPortTaken, CaddyFailed) as problem:
+            self._trouble = problem
             _log.error("workloads cannot be reached", error=problem.message, hint=problem.advice)
 
     async def check(self) -> str:
-        if self.trouble:
-            raise IngressPortTaken(host=self.host, port=self.wanted_port, reason=self.trouble)
-        return f"the built-in proxy, on port {self.port}"
+        if self._trouble is not None:
+            raise self._trouble
+        return f"{self.driver.name}, on port {self.port}"
 
 
 def build(furniture: Furniture, verbs: Verbs, listening: Listening, clock: Clock) -> Room:
+    verbs.listen(listening.driver.changed)
+
     async def open_up() -> None:
         await verbs.load()
         await listening.start()
@@ -67,7 +75,7 @@ def build(furniture: Furniture, verbs: Verbs, listening: Listening, clock: Clock
         routers=[router],
         loops=loops(furniture.database, verbs, clock),
         open=open_up,
-        close=listening.proxy.stop,
+        close=listening.driver.stop,
     )
 
 
