@@ -164,7 +164,7 @@ class World:
         """Which service a gateway would send this to."""
         if path.startswith("/ingress"):
             return self._serving("ingress")
-        if re.match(r"/(workloads|deployments|uploads|live|statistics|rooms/workloads)\b", path):
+        if re.match(r"/(workloads|deployments|uploads|live|statistics|quotas?|rooms/workloads)\b", path):
             return self.workloads
         return self.audit if re.match(r"/(audit|me/history|rooms/audit)\b", path) else self.identity
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -89,6 +89,7 @@ class Builder:
         self._materials = materials
         self._scribe = scribe
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._swept = False
         self.loop = Loop("workloads.build", self._take_up, PERIOD_SECONDS, core.clock)
 
     def wake(self, _workload: str = "") -> None:
@@ -107,6 +108,8 @@ class Builder:
         now = self._core.clock.now()
         if not self._core.database.shared:
             await self._let_go_of_orphans()
+        if not self._swept:
+            await asyncio.to_thread(self._sweep)
         async with self._core.database.reading() as reader:
             if room <= 0 or not await queue.any_due(reader, now):
                 return False
@@ -115,6 +118,13 @@ class Builder:
         for id in taken:
             self._tasks[id] = asyncio.create_task(self._see_through(id), name=f"build {id}")
         return False
+
+    def _sweep(self) -> None:
+        """What builds left behind that did not live to clean up: none is under way when this first runs."""
+        self._swept = True
+        if self._rules.folder.is_dir():
+            for left in self._rules.folder.iterdir():
+                shutil.rmtree(left, ignore_errors=True)
 
     async def _let_go_of_orphans(self) -> None:
         async with self._core.database.reading() as reader:
@@ -220,14 +230,18 @@ class Builder:
 
     async def _release(self, deployment: Deployment, image: Image, revision: str, port: int) -> None:
         """Makes the release and the wish for it in one, unless the deployment is not the newest any more."""
+        seen = await self._core.highest_seen(deployment.workload_id)
         async with self._core.database.transaction() as tx:
             workload = await store.lock_workload(tx, deployment.workload_id)
             if workload is None or workload.wish is Wish.DELETED or await queue.shall_end(tx, deployment.id):
                 await self._end(tx, deployment, workload, DeploymentState.CANCELLED, NO_REASON)
                 return
+            if not await queue.is_open(tx, deployment.id):
+                return  # somebody else, who took it up when we were thought dead, has released it
             spec = await store.spec_of(tx, self._core.box, workload.id)
+            await self._core.refuse_beyond_quota(tx, replace(workload, limits=spec.limits))
             draft = _draft(workload, deployment, image, revision, spec, self._core)
-            number = await add_release(self._core, tx, draft, image_port=port)
+            number = await add_release(self._core, tx, draft, image_port=port, above=seen)
             await self._end(tx, deployment, workload, DeploymentState.RELEASED, NO_REASON, number)
             await self._core.change(tx, workload, wish=Wish.RUNNING, release=number)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from muelle.engines.protocol import Engine
+from muelle.engines.protocol import Engine, EngineUnavailable
 from muelle.events import Route, RouteChanged, WorkloadAsked, WorkloadChanged
 from muelle.kit.bus import Outbox, origin
 from muelle.kit.clock import Clock
@@ -119,6 +119,15 @@ class Core:
             workload_id=workload.id, owner_id=workload.owner_id, what=what, name=workload.name, release=release
         )
         await self.outbox.emit(tx, fact)
+
+    async def highest_seen(self, id: str) -> int:
+        """The highest release that the engine shows an instance of. More than the table knows, where a backup was put
+        back: a number that was used once is never given again, since an instance is known by it."""
+        try:
+            sightings = await self.engine.observe(id)
+        except EngineUnavailable:
+            return 0
+        return max((release_of(sighting.name) for sighting in sightings), default=0)
 
     async def refuse_beyond_quota(self, tx: Transaction, workload: Workload) -> None:
         """Whether the owner may have this workload running. Counted with the owner's row locked, so that two at once

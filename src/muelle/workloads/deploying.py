@@ -132,6 +132,7 @@ class Deploying:
 
     async def change(self, caller: Caller, id: str, change: Change) -> Workload:
         """Other settings for what runs: a new release of the same image. What is being built gets them too."""
+        seen = await self._core.highest_seen(id)
         async with self._core.database.transaction() as tx:
             workload = await self._core.lock(tx, caller, id)
             before = await store.spec_of(tx, self._core.box, id)
@@ -145,7 +146,9 @@ class Deploying:
             current = await store.release_by_number(tx, self._core.box, id, workload.release)
             if current is None:
                 return await self._core.change(tx, workload, **wished)
-            number = await add_release(self._core, tx, replace(current, spec=spec), image_port=current.spec.port)
+            number = await add_release(
+                self._core, tx, replace(current, spec=spec), image_port=current.spec.port, above=seen
+            )
             await self._core.asked(tx, workload, "changed", number)
             return await self._core.change(tx, workload, release=number, **wished)
 
@@ -229,9 +232,9 @@ class Deploying:
         return sources.with_secret(sources.from_json(last.source), secret), last.template
 
 
-async def add_release(core: Core, tx: Transaction, like: Release, *, image_port: int) -> int:
+async def add_release(core: Core, tx: Transaction, like: Release, *, image_port: int, above: int) -> int:
     """The next release of a workload. A port that was left open is the image's."""
-    number = await store.next_number(tx, like.workload_id)
+    number = max(await store.next_number(tx, like.workload_id), above + 1)
     spec = like.spec if like.spec.port >= 0 else replace(like.spec, port=image_port)
     fresh = Release(
         workload_id=like.workload_id,

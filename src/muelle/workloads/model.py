@@ -292,6 +292,13 @@ def instance_name(workload: str, release: int, turn: int) -> str:
     return f"muelle-{workload}-{release}-{turn}"
 
 
+def turn_for(workload: Workload, release: int) -> int:
+    """The turn in which a workload goes back to a release: the present one if that has the traffic, else a new one,
+    since what was left of the old one may be on its way out."""
+    serves = instance_name(workload.id, release, workload.turn) == workload.serving
+    return workload.turn if serves else workload.turn + 1
+
+
 def volume_name(workload: str, volume: str) -> str:
     return f"muelle-{workload}-{volume}"
 

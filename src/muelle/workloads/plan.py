@@ -9,6 +9,8 @@ decision 11:
 - What has the traffic keeps it until the new one has answered, and gone on living for the settling time.
 - With a volume, only one runs at a time.
 - Everything of the workload that is neither wanted nor serving is ended and removed, after the drain if it served.
+- An instance of a release that nobody knows is a stranger (the database is older than it: a backup was put back). It
+  cannot be made again, so it is not removed while its workload is there; it is stopped where it would share a volume.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from muelle.engines.protocol import Address, Condition, Sighting
-from muelle.workloads.model import NO_REASON, Phase, Release, Verdict, Why, Wish, Workload
+from muelle.workloads.model import NO_REASON, Phase, Release, Verdict, Why, Wish, Workload, release_of
 
 LONGEST_REST_SECONDS = 60.0
 
@@ -89,10 +91,11 @@ class Switch:
 
 @dataclass(frozen=True)
 class End:
-    """Stops an instance that runs, and removes it."""
+    """Stops an instance that runs, and removes it, unless it is to be kept."""
 
     name: str
     runs: bool
+    keeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,13 @@ class Seen:
     health: Mapping[str, Health] = field(default_factory=dict)
     deployment: Why | None = None
     """Why the last deployment failed; empty while it is under way; None where there is none."""
+    ending: frozenset[str] = frozenset()
+    """What is just being ended: it may still look well, and nothing can be built on it."""
+    last_release: int | None = None
+    """The highest number that is known; None where that was not asked."""
+
+    def is_stranger(self, name: str) -> bool:
+        return self.last_release is not None and release_of(name) > self.last_release
 
 
 def plan(workload: Workload, seen: Seen, policy: Policy = Policy()) -> Plan:
@@ -144,8 +154,10 @@ def _end_all(
     workload: Workload, seen: Seen, meanwhile: Phase, afterwards: Phase, then: tuple[Action, ...] = ()
 ) -> Plan:
     actions: tuple[Action, ...] = (Switch(""),) if workload.serving else ()
-    if seen.sightings:
-        return Plan(meanwhile, actions=actions + tuple(_end(sighting) for sighting in seen.sightings.values()))
+    all_go = workload.wish is Wish.DELETED
+    ending = [sighting for name, sighting in seen.sightings.items() if all_go or not seen.is_stranger(name)]
+    if ending:
+        return Plan(meanwhile, actions=actions + tuple(map(_end, ending)))
     return Plan(afterwards, actions=actions + then)
 
 
@@ -169,7 +181,9 @@ class _Running:
         self._policy = policy
         self._name = workload.target
         self._mine = seen.sightings.get(self._name)
-        self._others = [sighting for name, sighting in seen.sightings.items() if name != self._name]
+        others = [sighting for name, sighting in seen.sightings.items() if name != self._name]
+        self._others = [other for other in others if not seen.is_stranger(other.name)]
+        self._strangers = [other for other in others if seen.is_stranger(other.name)]
         self._health = seen.health.get(self._name, UNKNOWN)
         serving = seen.sightings.get(workload.serving)
         self._old_serves = (
@@ -177,9 +191,11 @@ class _Running:
         )
 
     def plan(self) -> Plan:
-        if self._release.spec.volumes and (running := [o for o in self._others if o.condition is Condition.RUNNING]):
-            switch = (Switch(""),) if self._workload.serving in {other.name for other in running} else ()
-            return Plan(Phase.STARTING, actions=(*switch, *map(_end, running)))
+        if self._release.spec.volumes and (in_the_way := self._in_the_way()):
+            switch = (Switch(""),) if self._workload.serving in {end.name for end in in_the_way} else ()
+            return Plan(Phase.STARTING, actions=(*switch, *in_the_way))
+        if self._name in self._seen.ending:
+            return self._step()
         mine = self._mine
         if mine is None:
             return self._step(Create(self._release))
@@ -189,6 +205,14 @@ class _Running:
             case Condition.EXITED:
                 return self._ended(mine)
         return self._runs(mine)
+
+    def _in_the_way(self) -> list[End]:
+        """What runs beside it, and would write to the same volume."""
+        known = [_end(other) for other in self._others if other.condition is Condition.RUNNING]
+        strange = [
+            End(other.name, True, keeps=True) for other in self._strangers if other.condition is Condition.RUNNING
+        ]
+        return known + strange
 
     @property
     def _phase(self) -> Phase:
@@ -226,9 +250,7 @@ class _Running:
         return self._lives(mine, health.answers_since, probe if self._on_trial else None, health)
 
     def _waits(self, mine: Sighting, health: Health, probe: Probe) -> Plan:
-        waited = (self._seen.now - (mine.started_at or self._seen.now)).total_seconds()
-        late = waited > self._release.spec.patience_seconds
-        if late and health.trouble.code:
+        if self._is_late(mine, health.looked_at) and health.trouble.code:
             if self._on_trial:
                 return self._step(Judge(self._release.number, Verdict.BAD, health.trouble))
             return Plan(
@@ -242,6 +264,12 @@ class _Running:
         if self._workload.phase is Phase.RUNNING and self._workload.serving == self._name and not health.looked_at:
             return replace(step, phase=Phase.RUNNING)  # it is only we who have just come
         return step
+
+    def _is_late(self, mine: Sighting, looked_at: datetime | None) -> bool:
+        """Whether it had all the time it may take when it was looked at. While nobody could look, nothing was seen."""
+        if looked_at is None or mine.started_at is None:
+            return False
+        return (looked_at - mine.started_at).total_seconds() > self._release.spec.patience_seconds
 
     def _due(self, probe: Probe, health: Health, pause: float) -> tuple[Action, ...]:
         """The probe, unless the last one was a moment ago: an action that is always there would be done for ever."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, or_, select, update
+from sqlalchemy import Row, and_, delete, func, or_, select, update
 
 from muelle.kit.db import Reading, Transaction
 from muelle.kit.http import Cursor
@@ -51,6 +51,14 @@ async def latest(reader: Reading, workload_id: str) -> Deployment | None:
 async def ids_of(reader: Reading, workload_id: str) -> Sequence[str]:
     these = select(deployments.c.id).where(deployments.c.workload_id == workload_id)
     return [row.id for row in await reader.all(these)]
+
+
+async def beyond_newest(reader: Reading, newest: int) -> Sequence[str]:
+    """All but the newest of each workload, as far as they are over."""
+    place = func.row_number().over(partition_by=deployments.c.workload_id, order_by=deployments.c.id.desc())
+    ranked = select(deployments.c.id, deployments.c.state, place.label("place")).subquery()
+    over = ranked.c.state.not_in([DeploymentState.QUEUED, DeploymentState.BUILDING])
+    return [row.id for row in await reader.all(select(ranked.c.id).where(ranked.c.place > newest, over))]
 
 
 async def list_of(reader: Reading, cursor: Cursor, workload_id: str) -> list[Deployment]:
@@ -118,6 +126,10 @@ async def renew(tx: Transaction, id: str, owner: str, now: datetime) -> bool:
 
 async def shall_end(reader: Reading, id: str) -> bool:
     return bool(await reader.scalar(select(deployments.c.cancel).where(deployments.c.id == id)))
+
+
+async def is_open(reader: Reading, id: str) -> bool:
+    return await reader.scalar(select(deployments.c.id).where(deployments.c.id == id, _OPEN)) is not None
 
 
 async def end(tx: Transaction, id: str, state: DeploymentState, now: datetime, *, why: Why, release: int = 0) -> bool:

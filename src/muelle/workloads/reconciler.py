@@ -19,7 +19,7 @@ from muelle.kit.loops import Lease, Loop, pause_before_retry
 from muelle.workloads import plan as planning
 from muelle.workloads import store
 from muelle.workloads.core import Core
-from muelle.workloads.model import NO_REASON
+from muelle.workloads.model import NO_REASON, release_of
 from muelle.workloads.plan import Policy
 from muelle.workloads.scribe import Scribe
 from muelle.workloads.steward import Steward
@@ -31,6 +31,8 @@ STRANGER_SECONDS = 60.0
 """How long something that bears our label, and that no row wants, is only reported."""
 WATCH_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 10.0
+LONGEST_ABSENCE_SECONDS = 3.0
+"""Until it is asked again of an engine that was away whether it is back: what ended meanwhile waits for it."""
 
 _log = structlog.get_logger("muelle.workloads")
 
@@ -46,7 +48,14 @@ class Reconciler:
         self._strangers: dict[str, datetime] = {}
         self._watching: asyncio.Task[None] | None = None
         self._leads = False
-        self.loop = Loop("workloads.reconcile", self._look_at_all, PERIOD_SECONDS, core.clock, lease=lease)
+        self.loop = Loop(
+            "workloads.reconcile",
+            self._look_at_all,
+            PERIOD_SECONDS,
+            core.clock,
+            lease=lease,
+            longest_pause=LONGEST_ABSENCE_SECONDS,
+        )
 
     @property
     def strangers(self) -> dict[str, datetime]:
@@ -104,16 +113,20 @@ class Reconciler:
         async with self._core.database.reading() as reader:
             known = await store.all_workloads(reader)
             wished = await store.wished_releases(reader)
+            last = await store.last_releases(reader)
         for workload in known:
             if workload.id in self._tending:
                 continue
             sightings = planning.names(by_workload[workload.id])
-            planned = self._steward.plan(workload, sightings, wished.get(workload.id), NO_REASON)
+            planned = self._steward.plan(
+                workload, sightings, wished.get(workload.id), NO_REASON, last.get(workload.id, 0)
+            )
             unseen = (planned.phase, planned.why) != (workload.phase, workload.why)
             if planned.actions or planned.again_seconds is not None or unseen:
                 self.wake(workload.id)
-        ours = {workload.id for workload in known}
-        await self._note_strangers([s for id, seen in by_workload.items() if id not in ours for s in seen])
+        newest = {workload.id: last.get(workload.id, 0) for workload in known}
+        seen = [sighting for sightings in by_workload.values() for sighting in sightings]
+        await self._note_strangers([s for s in seen if release_of(s.name) > newest.get(s.workload, -1)])
         return False
 
     async def _watch(self) -> None:

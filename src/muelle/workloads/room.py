@@ -19,6 +19,7 @@ from muelle.workloads.builder import Builder, BuildRules
 from muelle.workloads.core import Core, Wakers
 from muelle.workloads.deploying import Deploying
 from muelle.workloads.following import Following
+from muelle.workloads.housekeeping import Housekeeping
 from muelle.workloads.http.shapes import ShownWorkload
 from muelle.workloads.live import Live
 from muelle.workloads.logbook import Collector, LogBook
@@ -26,6 +27,7 @@ from muelle.workloads.looking import Looking
 from muelle.workloads.materials import Materials
 from muelle.workloads.owners import Owners
 from muelle.workloads.plan import Policy
+from muelle.workloads.quotas import Quotas
 from muelle.workloads.reconciler import Reconciler
 from muelle.workloads.scribe import Scribe
 from muelle.workloads.store import Box
@@ -80,10 +82,14 @@ def build(furniture: Furniture, *, clock: Clock, vault: Vault, engine: Engine, r
         deploying=Deploying(core),
         wishes=Wishes(core),
         looking=Looking(core),
+        quotas=Quotas(core),
         uploads=uploads,
         following=Following(core, book),
         logs=book,
         live=live,
+    )
+    housekeeping = Housekeeping(
+        core, scribe, Lease("workloads.housekeeping", furniture.database, clock, furniture.process)
     )
     wakers.steward, wakers.builder, wakers.live = reconciler.wake, builder.wake, live.tell
     furniture.inbox.serve(Consumer(OWNERS, Owners(core).note))
@@ -99,6 +105,6 @@ def build(furniture: Furniture, *, clock: Clock, vault: Vault, engine: Engine, r
         furniture=furniture,
         verbs=verbs,
         routers=http.ROUTERS,
-        loops=[reconciler.loop, builder.loop, uploads.cleaning],
+        loops=[reconciler.loop, builder.loop, uploads.cleaning, housekeeping.loop],
         close=close,
     )

@@ -38,6 +38,7 @@ from muelle.workloads.model import (
     Workload,
     WorkloadId,
     release_of,
+    turn_for,
     volume_name,
 )
 from muelle.workloads.plan import (
@@ -105,26 +106,34 @@ class Steward:
         return self._policy.watch_seconds
 
     def plan(
-        self, workload: Workload, sightings: dict[str, Sighting], wished: Release | None, deployment: Why | None
+        self,
+        workload: Workload,
+        sightings: dict[str, Sighting],
+        wished: Release | None,
+        deployment: Why | None,
+        last_release: int | None = None,
     ) -> Plan:
         """What would be done for it now."""
         for name, refused in self._refused.items():
             if refused.workload == workload.id:
                 sightings.setdefault(name, refused)
         self._count_ends(sightings)
-        seen = Seen(self._core.clock.now(), wished, sightings, self._health, deployment)
+        seen = Seen(
+            self._core.clock.now(), wished, sightings, self._health, deployment, frozenset(self._ending), last_release
+        )
         return planning.plan(workload, seen, self._policy)
 
-    async def _background(self, workload: Workload) -> tuple[Release | None, Why | None]:
-        """The wished release; where there is none yet, how its deployment is doing."""
+    async def _background(self, workload: Workload) -> tuple[Release | None, Why | None, int]:
+        """The wished release; where there is none yet, how its deployment is doing; and the last release."""
         async with self._core.database.reading() as reader:
+            last = (await store.last_releases(reader, workload.id)).get(workload.id, 0)
             if wished := await store.release_by_number(reader, self._core.box, workload.id, workload.release):
-                return wished, None
+                return wished, None, last
             latest = await queue.latest(reader, workload.id)
         if latest is None:
-            return None, None
+            return None, None, last
         over = latest.state in (DeploymentState.FAILED, DeploymentState.CANCELLED)
-        return None, latest.why if over else Why("", "It is being built.")
+        return None, latest.why if over else Why("", "It is being built."), last
 
     async def _read(self, id: str) -> Workload | None:
         async with self._core.database.reading() as reader:
@@ -169,8 +178,8 @@ class Steward:
                 await self._judge(workload, number, verdict, why)
             case Switch(name):
                 await self._switch(workload, name)
-            case End(name, runs):
-                self._end(workload.id, name, runs)
+            case End():
+                self._end(workload.id, action)
             case Forget():
                 await self._remove(workload)
 
@@ -226,7 +235,7 @@ class Steward:
             if good and now.release == number:
                 await self._core.change(tx, now, good=number)
             elif now.release == number and (back := _fallback(now, number)):
-                await self._core.change(tx, now, release=back)
+                await self._core.change(tx, now, release=back, turn=turn_for(now, back))
             await self._core.outbox.emit(
                 tx,
                 ReleaseJudged(
@@ -249,15 +258,18 @@ class Steward:
             if name and release_of(name) != release_of(now.serving):
                 await self._core.note(tx, now, "switched", release=release_of(name))
 
-    def _end(self, workload: WorkloadId, name: str, runs: bool) -> None:
+    def _end(self, workload: WorkloadId, action: End) -> None:
         """In the background: a program may take its time, and others are to be looked after."""
+        name = action.name
         if self._refused.pop(name, None):
             return
 
         async def end() -> None:
             try:
-                if runs:
+                if action.runs:
                     await self._engine.stop(name, STOP_SECONDS)
+                if action.keeps:
+                    return
                 await self._scribe.hear_out(name)
                 await self._engine.remove(name)
             except Exception as problem:
@@ -278,11 +290,12 @@ class Steward:
                 known = await store.list_releases(reader, self._core.box, workload.id)
             for volume in sorted({volume.name for release in known for volume in release.spec.volumes}):
                 await self._engine.remove_volume(volume_name(workload.id, volume))
+        async with self._core.database.reading() as reader:
+            timelines = await queue.ids_of(reader, workload.id)
+        await self._scribe.forget([workload.id, *timelines])  # while the row says that it is to be done
         async with self._core.database.transaction() as tx:
-            timelines = await queue.ids_of(tx, workload.id)
             await self._core.tell(tx, replace(workload, version=workload.version + 1), gone=True)
             await store.remove_workload(tx, workload.id)
-        await self._scribe.forget([workload.id, *timelines])
 
     def _forget(self, id: str) -> None:
         for known in (self._health, self._counted, self._refused):

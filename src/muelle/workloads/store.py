@@ -29,6 +29,7 @@ from muelle.workloads.model import (
     Wish,
     Workload,
     WorkloadId,
+    release_of,
 )
 from muelle.workloads.tables import history, owners, releases, workloads
 
@@ -216,6 +217,14 @@ async def next_number(tx: Transaction, workload_id: str) -> int:
     return int(last or 0) + 1
 
 
+async def last_releases(reader: Reading, workload_id: str = "") -> dict[str, int]:
+    """The highest number of each workload, or of that one, where there is any."""
+    query = select(releases.c.workload_id, func.max(releases.c.number).label("last")).group_by(releases.c.workload_id)
+    if workload_id:
+        query = query.where(releases.c.workload_id == workload_id)
+    return {row.workload_id: row.last for row in await reader.all(query)}
+
+
 async def judge(tx: Transaction, workload_id: str, number: int, verdict: Verdict, why: Why) -> bool:
     """False where it has a verdict already: the first one stands."""
     this = releases.c.workload_id == workload_id, releases.c.number == number
@@ -224,8 +233,17 @@ async def judge(tx: Transaction, workload_id: str, number: int, verdict: Verdict
     return bool((await tx.run(change.values(verdict=verdict, why_code=why.code, why_words=why.words))).rowcount)
 
 
-async def images_in_use(reader: Reading) -> set[str]:
-    return {row.image for row in await reader.all(select(releases.c.image).distinct())}
+async def protected_images(reader: Reading, newest: int) -> set[str]:
+    """Of the newest releases of each workload, and of those that are wished, proven or serving."""
+    place = func.row_number().over(partition_by=releases.c.workload_id, order_by=releases.c.number.desc())
+    ranked = select(releases.c.workload_id, releases.c.number, releases.c.image, place.label("place")).subquery()
+    of = ranked.c.workload_id == workloads.c.id
+    rows = await reader.all(select(ranked, workloads.c.release, workloads.c.good, workloads.c.serving).where(of))
+    return {
+        row.image
+        for row in rows
+        if row.place <= newest or row.number in (row.release, row.good, release_of(row.serving))
+    }
 
 
 # --- history
@@ -255,6 +273,10 @@ async def list_history(reader: Reading, cursor: Cursor, workload_id: str) -> lis
         )
         for row in await reader.all(query)
     ]
+
+
+async def forget_history(tx: Transaction, before: datetime) -> None:
+    await tx.run(delete(history).where(history.c.at < before))
 
 
 async def happenings_since(reader: Reading, owner_id: str, since: datetime, what: Sequence[str]) -> list[AnyRow]:

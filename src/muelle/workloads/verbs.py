@@ -11,6 +11,7 @@ from muelle.workloads.live import Live
 from muelle.workloads.logbook import LogBook
 from muelle.workloads.looking import Looking
 from muelle.workloads.model import Workload
+from muelle.workloads.quotas import Quotas
 from muelle.workloads.uploads import Uploads
 from muelle.workloads.wishes import Wishes
 
@@ -23,6 +24,7 @@ class Verbs:
     deploying: Deploying
     wishes: Wishes
     looking: Looking
+    quotas: Quotas
     uploads: Uploads
     following: Following
     logs: LogBook

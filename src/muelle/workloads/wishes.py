@@ -6,6 +6,7 @@ Each verb writes a wish and returns; the steward sees to it that it comes true.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from muelle.kit.http import Caller
 from muelle.kit.ids import new_id_at
@@ -24,6 +25,7 @@ from muelle.workloads.model import (
     Verdict,
     Wish,
     Workload,
+    turn_for,
 )
 
 
@@ -79,10 +81,14 @@ class Wishes:
             raise ReleaseIsGone(number=number)
         async with self._core.database.transaction() as tx:
             workload = await self._core.lock(tx, caller, id)
+            await self._core.refuse_beyond_quota(tx, replace(workload, limits=release.spec.limits))
             await self._core.asked(tx, workload, "rolled back", number)
-            await queue.ask_to_end(tx, id)
+            if await queue.ask_to_end(tx, id):
+                tx.after_commit(lambda: self._core.wakers.builder(id))
+            runs = workload.wish is Wish.RUNNING and workload.release == number
+            turn = workload.turn if runs else turn_for(workload, number)
             wished = store.wished(self._core.box, release.spec)
-            return await self._core.change(tx, workload, wish=Wish.RUNNING, release=number, **wished)
+            return await self._core.change(tx, workload, wish=Wish.RUNNING, release=number, turn=turn, **wished)
 
     async def rename(self, caller: Caller, id: str, name: str) -> Workload:
         refuse_bad_name(name)
