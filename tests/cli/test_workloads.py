@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from signal import SIGINT, SIGKILL
 from typing import Any
@@ -136,8 +137,8 @@ def test_the_log_is_asked_for_by_number_text_time_and_release(pier: Machine) -> 
     assert (told["text"], told["release"], told["stream"]) == ("line 299", 1, "out")
     assert "#1  line 299\n" in pier.quick("logs", "poet", "-n", "1", "--times").out
     assert pier.quick("logs", "poet", "--build").out.startswith("fetching fake/lines-300")
-    follower = follow(pier, "poet", "-n", "1", "--build")
-    assert follower.wait(ENDS_WITHIN_SECONDS) == 0, "a build that is over is followed to its end"
+    with following(pier, "poet", "-n", "1", "--build") as follower:
+        assert follower.wait(ENDS_WITHIN_SECONDS) == 0, "a build that is over is followed to its end"
 
 
 def test_ctrl_c_leaves_a_deployment_alone_and_cancel_does_not(pier: Machine) -> None:
@@ -159,18 +160,20 @@ def test_ctrl_c_leaves_a_deployment_alone_and_cancel_does_not(pier: Machine) -> 
 def test_a_server_that_goes_away_is_told_and_who_follows_a_log_misses_and_doubles_nothing(machine: Machine) -> None:
     machine.settings |= {"MUELLE_ENGINE": "fake", "MUELLE_SERVER": machine.url}
     write(machine.folder / "slow" / "Dockerfile", SLOW_BUILD)
-    with machine.running() as first:
+    with ExitStack() as stack:
+        first = stack.enter_context(machine.running())
         log_in(machine, first)
         assert machine.quick("deploy", "fake/chatty", "--name", "talker").code == 0
-        follower = follow(machine, "talker", "-n", "1000")
-        deploying = machine.start("deploy", "slow", "--timeout", "8")
-        eventually(lambda: "RUN sleep 60" in deploying.err)
+        follower = stack.enter_context(following(machine, "talker", "-n", "1000"))
         eventually(lambda: len(followed(machine)) > 1000)
+        deploying = machine.start("deploy", "slow", "--timeout", "6")
+        eventually(lambda: "RUN sleep 60" in deploying.err)
         first.end(SIGKILL)
         assert deploying.process.wait(ENDS_WITHIN_SECONDS) == 1
         assert f"muelle: {machine.url} does not answer any more." in deploying.err
         assert "The deployment goes on." in deploying.err
-    with machine.running() as second:
+
+        second = stack.enter_context(machine.running())
         assert machine.quick("deploy", "fake/chatty", "--name", "talker", "--no-wait").code == 0
         eventually(lambda: followed(machine)[-1]["release"] == 2)
         follower.send_signal(SIGINT)
@@ -191,9 +194,10 @@ def one(machine: Machine, name: str) -> dict[str, Any]:
     return dict(found[0])
 
 
-def follow(machine: Machine, *words: str) -> subprocess.Popen[bytes]:
+@contextmanager
+def following(machine: Machine, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     with (machine.folder / "followed").open("w") as out:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "muelle", "logs", "-f", "--json", *words],
             env=machine.environment({}),
             cwd=machine.folder,
@@ -202,6 +206,11 @@ def follow(machine: Machine, *words: str) -> subprocess.Popen[bytes]:
             start_new_session=True,
             preexec_fn=heed_interrupts,  # noqa: PLW1509 - this process has no threads that matter
         )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def heed_interrupts() -> None:

@@ -6,14 +6,12 @@ It is what is there: a path that exists is that path, whatever else it could mea
 from __future__ import annotations
 
 import re
-import tarfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from muelle.kit.errors import Invalid, Missing
-from muelle.kit.errors import MuelleError as _MuelleError
+from muelle.workloads.sources.errors import ReferenceRefused
 from muelle.workloads.sources.words import check_reference, repository
 
 LONGEST_NAME = 40
@@ -24,7 +22,7 @@ NAMELESS = frozenset({"app", "main", "index", "server"})
 FUNCTION_FILE = "app.py"
 _FUNCTION = re.compile(r"^(?:async\s+)?def\s+microservicio\s*\(|^microservicio\s*=", re.MULTILINE)
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_LIKE_A_PATH = re.compile(r"[./~\\]|.*\.(?:zip|tar|tgz|gz|py|js|html|php)$")
+_LIKE_A_PATH = re.compile(r"[./~\\]|.*(?:/|\.(?:zip|tar|tgz|gz|py|js|html|php))$")
 
 
 class NotThere(Missing):
@@ -96,7 +94,7 @@ def recognised(text: str) -> Brought:
         raise NotThere(path=text)
     try:
         check_reference(text)
-    except _MuelleError:
+    except ReferenceRefused:
         raise NotToBeDeployed(text=text) from None
     return ImageName(text)
 
@@ -138,7 +136,7 @@ def _at(path: Path) -> Brought:
         return Folder(path)
     if not path.is_file():
         raise NeitherFileNorFolder(path=path)
-    if path.name.lower().endswith(_ARCHIVES) and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
+    if path.name.lower().endswith(_ARCHIVES):  # one that is broken is told so by the server, which knows how to read it
         return Archive(path)
     if path.suffix == ".py" and path.stat().st_size <= LARGEST_FILE_BYTES:
         text = path.read_text("utf-8", errors="replace")

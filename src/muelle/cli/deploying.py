@@ -40,7 +40,7 @@ from muelle.cli.wanted import Options
 from muelle.cli.watching import Shown, Watch, serving
 from muelle.kit.errors import Conflict, Failure
 
-AWAY_SECONDS = 10.0
+AWAY_SECONDS = 30.0
 """How long a server may be away in the middle of it: it is started anew in less."""
 PROGRESS_SECONDS = 0.2
 
@@ -135,7 +135,7 @@ def _source(client: Client, wish: Wish, brought: Brought, token: str) -> dict[st
 def _upload(client: Client, brought: Folder | Archive | SingleFile) -> str:
     match brought:
         case Archive(path):
-            pieces, what = archive_pieces(path), showing.size(path.stat().st_size)
+            pieces, what = archive_pieces(path), "the archive"
         case Folder(path):
             packing = folder_packing(path)
             pieces, what = packing.pieces(), packing.described
@@ -144,7 +144,7 @@ def _upload(client: Client, brought: Folder | Archive | SingleFile) -> str:
             pieces, what = packing.pieces(), packing.described
     sending = _Sending(pieces)
     kept = client.send("/uploads", sending)
-    sending.done(f"Sent {what}, {showing.size(kept['bytes'])} packed.")
+    sending.done(f"Sent {what} ({showing.size(kept['bytes'])} on the way).")
     return str(kept["id"])
 
 

@@ -86,13 +86,13 @@ class Absence:
     def wait(self, server: str) -> None:
         now = time.monotonic()
         if self._since is None:
+            self._patience.check()
             self._since = now
-        elif now - self._since > self._patience.away_seconds:
+        elif now - self._since > self._patience.away_seconds or self._patience.left <= 0:
             raise WentAway(server=server, meanwhile=self._patience.meanwhile)
         elif now - self._since > TOLD_AFTER_SECONDS and not self._told:
             self._told = True
             self._notice(f"{server} does not answer; trying again for {self._patience.away_seconds:g} seconds.")
-        self._patience.check()
         time.sleep(min(self._pause, max(self._patience.left, 0.0)))
         self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
 
@@ -139,7 +139,6 @@ def events(
                     yield told
         except Away as problem:
             refuse_unless_away(problem)
-        patience.check()
         absence.wait(client.server)
 
 

@@ -79,10 +79,6 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty()
 
 
-def moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
-
-
 def local(text: str) -> str:
     """A moment by this machine's clock, to the second."""
     return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")

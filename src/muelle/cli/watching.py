@@ -75,10 +75,10 @@ class Watch:
         while True:
             now = self._look()
             if now["version"] > after_version:
-                if now["phase"] != "running" or now["serving"] == release:
-                    self._tell(now)
                 if self._is_proven(now, release):
                     return now
+                if now["phase"] != "running" or now["serving"] == release:
+                    self._tell(now)
             self._pause(now)
 
     def until_stopped(self) -> Shown:

@@ -1,7 +1,8 @@
-"""What there is to type about workloads. As in `commands`: the work is elsewhere, and loaded when it is asked for."""
-# ruff: noqa: PLC0415
+"""What there is to type about workloads. As in `commands`: the work is elsewhere, and loaded when it is asked for.
 
-from __future__ import annotations
+Annotations are not put off here: they are read at each start, of every command, and twice as slowly as texts.
+"""
+# ruff: noqa: PLC0415
 
 from enum import StrEnum
 from pathlib import Path

@@ -23,7 +23,7 @@ from muelle.cli.wanted import variables
 from muelle.cli.watching import Shown, Watch
 from muelle.kit.errors import Conflict, Invalid
 
-AWAY_SECONDS = 10.0
+AWAY_SECONDS = 30.0
 LOOK_SECONDS = 0.1
 _OVER = frozenset({"released", "failed", "cancelled"})
 

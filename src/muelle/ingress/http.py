@@ -13,7 +13,7 @@ from muelle.ingress.verbs import Verbs
 from muelle.kit.http import Access, Page, PageQuery, RoomRouter, Shown, page_of
 from muelle.kit.http.pages import BadCursor
 
-router = RoomRouter("ingress", tags=["Ingress"])
+router = RoomRouter("ingress")
 
 
 async def _verbs(request: Request) -> Verbs:

@@ -107,3 +107,15 @@ async def test_a_half_started_one_is_nothing(workshop: Workshop) -> None:
     launched.give_up()
     await eventually(lambda: kept.processes.started(launched.pid) is None)
     assert not (workshop.folder / "ran").exists()
+
+
+@in_each_manner
+async def test_who_reads_from_a_session_that_is_closed_is_told_that_it_is_over(workshop: Workshop) -> None:
+    name = await workshop.started("while :; do sleep 0.05; done")
+    for terminal in (False, True):
+        session = await workshop.engine.execute(name, ["sleep", "64"], terminal=terminal)
+        reading = asyncio.create_task(session.read())
+        await asyncio.sleep(0)
+        await session.close()
+        assert await asyncio.wait_for(reading, 5) == b""
+        assert await session.exit_code() == 137

@@ -158,7 +158,8 @@ def planned(order: BuildOrder, names: Names, call: str) -> Plan:
         case Recipe() as recipe:
             made = dockerfile.written(recipe, names.labels(), call)
             files = {**made.files, dockerfile.DOCKERFILE: made.dockerfile.encode()}
-            return Plan(dockerfile.DOCKERFILE, files, labels={BUILD: order.name})
+            ignored = parse(dockerfile.left_out(recipe))
+            return Plan(dockerfile.DOCKERFILE, files, ignored, labels={BUILD: order.name})
         case OwnDockerfile() as own:
             return _own(order, own, names, call)
 

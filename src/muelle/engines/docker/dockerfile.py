@@ -23,6 +23,7 @@ PAGES = "/site"
 OURS = ".muelle"
 """The folder of the context where our own files lie."""
 DOCKERFILE = f"{OURS}/Dockerfile"
+PACKAGES = "package.json"
 SERVER = "nginx:alpine"
 BASES = {
     Tool.PYTHON: "python:3.12-slim",
@@ -65,6 +66,15 @@ def written(recipe: Recipe, labels: Mapping[str, str], prelude: str = "") -> Wri
     # What the engine reads there, it leaves out of the image: both files are ours, not the source's.
     files[".dockerignore"] = f".dockerignore\n{DOCKERFILE}\n".encode()
     return Written("\n".join(lines) + "\n", files)
+
+
+def left_out(recipe: Recipe) -> str:
+    """What stands in a source by mistake, as patterns: installed for another machine, it would cover what a step
+    installs."""
+    if recipe.tool is Tool.PYTHON:
+        return "**/__pycache__\n.venv\n"
+    installs = any(PACKAGES in step.needs for step in recipe.steps)
+    return "**/node_modules\n" if recipe.tool is Tool.NODE and installs else ""
 
 
 def _program(recipe: Recipe, labels: Mapping[str, str], prelude: str) -> Iterator[str]:

@@ -127,7 +127,7 @@ def image(details: dict[str, Any]) -> Image:
 def short(reason: str) -> str:
     """A registry's words, without the addresses that were tried on the way."""
     lowered = reason.lower()
-    if "unauthorized" in lowered or "access denied" in lowered or "authentication required" in lowered:
+    if any(word in lowered for word in ("unauthorized", "access denied", "authentication required", "credentials")):
         return "there is none, or it needs a log-in"
     if "manifest unknown" in lowered or "not found" in lowered:
         return "the registry has none of that name and tag"
@@ -141,7 +141,7 @@ def short(reason: str) -> str:
 def _is_for(source: str, credentials: Credentials) -> bool:
     """A password is told to the registry that it is for, and to no other that somebody names."""
     registry = credentials.registry.removeprefix("https://").partition("/")[0] or HUB
-    return source.partition("/")[0] == (HUB if registry in {"index.docker.io", "registry-1.docker.io"} else registry)
+    return source.partition("/")[0] == (HUB if registry == f"index.{HUB}" else registry)
 
 
 def _log_in(credentials: Credentials) -> str:

@@ -18,6 +18,7 @@ from muelle.engines.docker.names import Names
 from muelle.engines.docker.subnets import free, routed_here
 from muelle.engines.protocol import EngineFailed
 
+TURN_SECONDS = 30.0
 TRIES = 64
 """At finding a subnet that Docker will have, after leaving out all that are known to be taken."""
 
@@ -35,16 +36,25 @@ class Networks:
     async def of(self, owner: str, *, anew: bool = False) -> str:
         """The name of the owner's network, made if it is not there. `anew`: one that was known has been taken away."""
         name = self._names.network(owner)
-        async with self._making:
-            if anew:
-                self._known.discard(name)
-            if name not in self._known:
+        if anew or name not in self._known:
+            async with self._turn():
                 if not await self._there(name):
                     await self._firewall.stand()
                     await self._make(name, owner)
                 await self._settle(name)
                 self._known.add(name)
         return name
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One of us at a time. Behind a daemon that hangs, nobody waits for all who came before."""
+        with self._daemon.reachable():
+            async with asyncio.timeout(TURN_SECONDS):
+                await self._making.acquire()
+        try:
+            yield
+        finally:
+            self._making.release()
 
     @asynccontextmanager
     async def held(self, owner: str) -> AsyncIterator[str]:
@@ -107,7 +117,7 @@ class Networks:
 
         Where another process of ours was about to use one, it will find that out, and make it again.
         """
-        async with self._making:
+        async with self._turn():
             for network in await self._ours():
                 if network["Name"] not in in_use and network["Name"] not in self._held:
                     self._known.discard(network["Name"])

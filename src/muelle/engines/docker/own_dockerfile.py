@@ -1,7 +1,8 @@
-"""The Dockerfile that a source brings: read, and built as it stands but for two additions that change nothing in it.
+"""The Dockerfile that a source brings: read, and built as it stands but for what changes nothing in the image.
 
 Each stage is labelled as ours, so that what a build leaves behind can be found again. Where there is something that the
-image must not keep (`prelude`), each command begins with it.
+image must not keep (`prelude`), each command begins with it. Wishes for a cache, which only Docker's newer builder
+knows, are left out: the same comes out, a little later.
 
 What it builds upon is looked at before: a part of an image's id is a name to Docker, and so are the names of the
 images that we keep, and neither must lead one owner to what another one built. Pure.
@@ -25,6 +26,12 @@ _VARIABLE = re.compile(r"\$(?:(?P<plain>\w+)|\{(?P<name>\w+)(?::(?P<sign>[-+])(?
 _SHELLS = re.compile(r"(?:.*/)?(?:a|ba|da|k|z)?sh")
 _LOOKS_LIKE_ID = re.compile(r"(?:sha256:)?[0-9a-f]{1,64}")
 _EMPTY = "scratch"
+_GAP = r"(?:\s|[\\`][ \t]*\n)"
+"""Between two words, also where a line goes on in the next one."""
+_FASTER = re.compile(
+    rf"\A(\s*(?:RUN|COPY|ADD){_GAP}+(?:--\S+{_GAP}+)*?)(?:--mount=(?=\S*\btype=cache\b)\S+|--link(?:=true)?){_GAP}+",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,8 @@ def _note(name: str, stages: set[str], found: dict[str, None]) -> None:
 
 def labelled(text: str, labels: Mapping[str, str], prelude: str = "") -> str:
     """The same, with labels in each stage and the prelude before each command that a shell runs."""
-    lines = text.removeprefix("\ufeff").splitlines()
+    text = without_caches(text)
+    lines = text.splitlines()
     marks = " ".join(f"{name}={json.dumps(value)}" for name, value in labels.items())
     after: dict[int, str] = {}
     in_shell = True
@@ -153,6 +161,19 @@ def labelled(text: str, labels: Mapping[str, str], prelude: str = "") -> str:
             lines[one.first] = _prefixed(lines[one.first], prelude)
     told = (part for number, line in enumerate(lines) for part in (line, after.get(number)) if part is not None)
     return "\n".join(told) + "\n"
+
+
+def without_caches(text: str) -> str:
+    lines = text.removeprefix("\ufeff").splitlines()
+    told: list[str] = []
+    at = 0
+    for one in instructions(text):
+        block, short = "\n".join(lines[one.first : one.last + 1]), ""
+        while short != block:
+            block, short = _FASTER.sub(r"\1", block), block
+        told += [*lines[at : one.first], block]
+        at = one.last + 1
+    return "\n".join([*told, *lines[at:]])
 
 
 def _prefixed(line: str, prelude: str) -> str:

@@ -14,8 +14,10 @@ HUB = "docker.io"
 LONGEST = 255
 
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_PATH = rf"{_PART}(?:/{_PART})*"
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _REFERENCE = re.compile(
-    rf"(?:(?P<registry>[a-zA-Z0-9.-]+(?::[0-9]+)?)/)?(?P<path>{_PART}(?:/{_PART})*)"
+    rf"(?:(?P<registry>{_LABEL}(?:\.{_LABEL})*(?::[0-9]+)?)/)?(?P<path>{_PATH})"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
 
@@ -27,12 +29,12 @@ def full(reference: str) -> str:
     True
     """
     match = _REFERENCE.fullmatch(reference) if len(reference) <= LONGEST else None
-    if match is None:
-        raise ImageMissing(reference=reference[:LONGEST], reason="that is no name of an image")
-    registry, path = match["registry"] or "", match["path"]
+    registry, path = (match["registry"] or "", match["path"]) if match else ("", "")
     if registry and not _is_host(registry):
         registry, path = "", f"{registry}/{path}"
-    if registry in {"", "index.docker.io"}:
+    if match is None or not re.fullmatch(_PATH, path):
+        raise ImageMissing(reference=reference[:LONGEST], reason="that is no name of an image")
+    if registry in {"", f"index.{HUB}"}:
         registry = HUB
     if registry == HUB and "/" not in path:
         path = f"library/{path}"

@@ -32,7 +32,8 @@ def routed(routes: str) -> Iterator[IPv4Network]:
         _, destination, _, _, _, _, _, mask, *_ = line.split()
         length = bin(int(mask, 16)).count("1")
         if length:
-            yield IPv4Network((struct.unpack("<L", bytes.fromhex(destination)[::-1][:4])[0], length), strict=False)
+            address = struct.pack("<L", int(destination, 16))  # as this machine's memory has it
+            yield IPv4Network((address, length), strict=False)
 
 
 def routed_here() -> list[IPv4Network]:

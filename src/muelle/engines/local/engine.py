@@ -145,7 +145,7 @@ class LocalEngine:
         if order.mounts and Capability.VOLUMES not in self.capabilities:
             raise CannotDo(engine=self.name, what="give a program a volume: that needs bubblewrap, which is not here")
         async with self._lock(order.name):
-            if not self._instances.folder(order.name).exists():
+            if not self._instances.has(order.name):
                 await self._make(order)
 
     async def _make(self, order: Order) -> None:
@@ -160,7 +160,6 @@ class LocalEngine:
             await asyncio.to_thread(self._instances.make, order, port, source)
         except OSError as problem:
             raise InstanceRefused(reason=f"its folder could not be made: {problem.strerror}") from problem
-        await self._tell(order.workload)
 
     async def start(self, name: str) -> None:
         async with self._lock(name):
@@ -194,7 +193,7 @@ class LocalEngine:
             if instance.condition is Condition.RUNNING:
                 await self._link.ask("stop", name=name, seconds=0)
             await asyncio.to_thread(self._instances.remove, name)
-            await self._tell(instance.order.workload)
+            await self._link.ask("changed", workload=instance.order.workload)
 
     async def logs(self, name: str, since: datetime | None = None) -> AsyncIterator[Line]:
         folder = self._instances.find(name).folder
@@ -226,14 +225,15 @@ class LocalEngine:
 
     async def execute(self, name: str, command: Sequence[str], *, terminal: bool = False) -> LocalSession:
         if Capability.EXEC not in self.capabilities:
-            raise CannotDo(engine=self.name, what="run a command in an instance: that needs `nsenter`")
+            raise CannotDo(
+                engine=self.name, what="run a command in an instance: its sandboxes cannot be joined by this user"
+            )
         instance = await self._certain(name)
         if instance.condition is not Condition.RUNNING:
             raise InstanceNotRunning(name=name)
         await self._set_up(instance)
         try:
-            program, terminals = self._running.command(instance, tuple(command), terminal)
-            return await open_session(self._link, program, terminal, terminals)
+            return await open_session(self._link, self._running.command(instance, tuple(command), terminal))
         except (OSError, Unstartable) as problem:
             raise EngineFailed(engine=self.name, what="run a command", reason=str(problem)) from problem
 
@@ -309,9 +309,6 @@ class LocalEngine:
 
     def _choose_port(self) -> int:
         return self._ports.choose({instance.port for instance in self._instances.all()})
-
-    async def _tell(self, workload: str) -> None:
-        await self._link.ask("changed", workload=workload)
 
     def _lock(self, name: str) -> asyncio.Lock:
         """What is done to an instance is done in turn; stopping, which takes long, is not waited for."""

@@ -22,7 +22,6 @@ from muelle.engines.protocol import Address, Condition, InstanceRefused, Limits,
 
 ORDER_FILE = "order.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-NAME_LONGEST = 128
 INSTALLED = ("node_modules", "vendor")
 """What steps have installed at the top of a source is not copied for each instance: it is led to the image's."""
 ENVIRONMENT_BYTES = 2**20
@@ -80,6 +79,13 @@ class Instances:
         if found is None:
             raise NoSuchInstance(name=name)
         return found
+
+    def has(self, name: str) -> bool:
+        """A folder without an order is what a power cut has left: it is cleared for another."""
+        if self._read(self._folder / name) is not None:
+            return True
+        files.put_away(self._folder / name, self._trash)
+        return False
 
     def all(self) -> list[Instance]:
         found = (self._read(self._folder / name) for name in sorted(os.listdir(self._folder)) if name[0] != ".")

@@ -27,6 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from muelle.engines.local import processes
 from muelle.engines.local.kept import Kept, KeptInstance, State, refuse
 from muelle.engines.local.launch import Kernel, Program, launch
 
@@ -312,8 +313,11 @@ class Keeper:
     def _look_at_memory(self) -> None:
         self._in(LOOKS_AT_MEMORY_SECONDS, self._look_at_memory)
         commands = [conversation.runs for conversation in self._commands.values() if conversation.runs]
-        for kept in (*self._instances.values(), *commands):
-            kept.see_to_memory()
+        watched = [kept for kept in (*self._instances.values(), *commands) if kept.program.memory_bytes]
+        if watched:
+            all = processes.Snapshot()
+            for kept in watched:
+                kept.see_to_memory(all)
 
     def _look_at_home(self) -> None:
         """Where the home has been removed, nobody can ever find these programs again: they end."""

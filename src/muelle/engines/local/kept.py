@@ -59,7 +59,7 @@ class State:
         return None if value is None else cls(**{**value, "groups": tuple(value["groups"])})
 
     def write(self, folder: Path) -> None:
-        write_json(folder / STATE_FILE, asdict(self))
+        write_json(folder / STATE_FILE, asdict(self), outlasts_power=False)
 
 
 class Kept:
@@ -82,12 +82,17 @@ class Kept:
         return False
 
     def kill(self) -> None:
-        """Everything that belongs to it: what is below it, in its group, or bears its mark."""
-        if self.program.owns_groups and self.program.groups:
-            cgroups.end(self.program.groups)
-        processes.end(self._others())  # before their leader, without which they would no longer be below it
+        """Everything that belongs to it: what is in its group, or below it, or bears its mark."""
+        if not self._grouped:
+            processes.end(self._others())  # before their leader, without which they would no longer be below it
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        if self._grouped:
+            cgroups.end(self.program.groups)
+            return
         for _ in range(SWEEPS):
             left = set(self._others())
             if not left:
@@ -95,17 +100,18 @@ class Kept:
             processes.end(left)
             time.sleep(BETWEEN_SWEEPS_SECONDS)
 
-    def members(self) -> list[int]:
-        return [self.pid, *processes.below(self.pid)]
-
-    def see_to_memory(self) -> None:
-        if self.program.memory_bytes and processes.use_of(self.members())[1] > self.program.memory_bytes:
+    def see_to_memory(self, all: processes.Snapshot) -> None:
+        if self.program.memory_bytes and all.memory_of(self.pid) > self.program.memory_bytes:
             self.past_memory = True
             self.kill()
 
+    @property
+    def _grouped(self) -> bool:
+        return self.program.owns_groups and bool(self.program.groups)
+
     def let_go(self) -> bool:
         """After its end: ends what it left behind. Returns whether memory was what it died of."""
-        self.kill()
+        self._sweep()
         os.close(self.watched)
         if not self.program.owns_groups:
             return self.past_memory

@@ -13,7 +13,7 @@ import resource
 import signal
 import termios
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from muelle.engines.local import cgroups
@@ -54,7 +54,6 @@ class Launched:
     pid: int
     gate: int
     fault: int
-    opened: bool = field(default=False)
 
     def open(self) -> str:
         """Lets it go; returns why it could not become the program, or nothing."""

@@ -30,7 +30,7 @@ class Ports:
         for turn in range(len(self._ports)):
             port = self._ports[(first + turn) % len(self._ports)]
             if port not in taken and is_free(port):
-                write_json(self._file, {"next": (first + turn + 1) % len(self._ports)})
+                write_json(self._file, {"next": (first + turn + 1) % len(self._ports)}, outlasts_power=False)
                 return port
         raise EngineFailed(engine=ENGINE, what="give it a port", reason="none is free")
 

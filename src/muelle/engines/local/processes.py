@@ -58,20 +58,38 @@ def started(pid: int) -> int | None:
     return None if fields is None or fields[STATE] in "ZX" else int(fields[STARTED])
 
 
+class Snapshot:
+    """All processes at one moment, to look at many of them for the price of one."""
+
+    def __init__(self) -> None:
+        self._children: dict[int, list[int]] = {}
+        self._bytes: dict[int, int] = {}
+        for pid in _all():
+            if (fields := _stat(pid)) and fields[STATE] not in "ZX":
+                self._children.setdefault(int(fields[PARENT]), []).append(pid)
+                self._bytes[pid] = int(fields[RESIDENT]) * PAGE_BYTES
+
+    def below(self, pid: int) -> list[int]:
+        found = list(self._children.get(pid, ()))
+        for member in found:  # grows while it is walked
+            found.extend(self._children.get(member, ()))
+        return found
+
+    def memory_of(self, pid: int) -> int:
+        """Its own and of all below it."""
+        return sum(self._bytes.get(one, 0) for one in (pid, *self.below(pid)))
+
+
 def below(pid: int) -> list[int]:
     """Everything that a process has started and that is still below it."""
-    by_parent = _by_parent()
-    found = list(by_parent.get(pid, ()))
-    for member in found:  # grows while it is walked
-        found.extend(by_parent.get(member, ()))
-    return found
+    return Snapshot().below(pid)
 
 
 def child_of(pid: int) -> int | None:
     """The first child of a process."""
     with suppress(OSError), open(f"/proc/{pid}/task/{pid}/children") as file:
         return next((int(child) for child in file.read().split()), None)
-    return next(iter(_by_parent().get(pid, ())), None)
+    return next(iter(below(pid)), None)
 
 
 def inside(pid: int) -> int | None:
@@ -105,14 +123,6 @@ def use_of(pids: Iterable[int]) -> tuple[int, int]:
 def _is_sandbox_of(pid: int, inside: bytes) -> bool:
     words = _read(pid, "cmdline")
     return words.split(b"\0", 1)[0].endswith(b"bwrap") and inside in words
-
-
-def _by_parent() -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for pid in _all():
-        if (fields := _stat(pid)) and fields[STATE] not in "ZX":
-            found.setdefault(int(fields[PARENT]), []).append(pid)
-    return found
 
 
 def _all() -> list[int]:

@@ -14,9 +14,10 @@ from muelle.engines.local.instances import Instance
 from muelle.engines.local.launch import Program
 from muelle.engines.local.layers import Layers
 from muelle.engines.local.sandbox import APP, OWN_PROCESSES, Bubblewrap, Place, base_environment, find_program
+from muelle.engines.local.session import Command
 from muelle.engines.local.tools import Toolset, base_python, toolset
 from muelle.engines.local.volumes import Volumes
-from muelle.engines.protocol import CannotDo, EngineFailed
+from muelle.engines.protocol import CannotDo
 from muelle.engines.recipe import Tool
 
 ENGINE = "local"
@@ -65,8 +66,8 @@ class Running:
         argv, environment = self._bubblewrap.wrap(argv, environment, place)
         return replace(program, argv=argv, environment=environment, folder="/", sandboxed=True)
 
-    def command(self, instance: Instance, argv: tuple[str, ...], terminal: bool) -> tuple[Program, str]:
-        """One beside the program, in its surroundings and within its limits; and where its terminal has to be made."""
+    def command(self, instance: Instance, argv: tuple[str, ...], terminal: bool) -> Command:
+        """One beside the program, in its surroundings and within its limits. Raises Unstartable, OSError."""
         state = instance.state
         if state is None or not argv:
             raise CannotDo(engine=ENGINE, what="run nothing")
@@ -75,14 +76,15 @@ class Running:
             environment.setdefault("TERM", "xterm-256color")
         if not state.sandboxed:
             argv = (find_program(argv[0], environment["PATH"], place.folder) or argv[0], *argv[1:])
-        elif self._bubblewrap and (inner := processes.inside(state.pid)):
-            argv, environment = self._bubblewrap.join(inner, argv, environment, terminal)
-            program = Program(argv, environment, "/", state.groups, owns_groups=False)
-            return program, f"/proc/{inner}/root/dev/pts"
-        else:
-            raise EngineFailed(engine=ENGINE, what="run a command", reason="its sandbox is not to be found")
-        folder = str(place.folder)
-        return Program(argv, environment, folder, state.groups, owns_groups=False, terminal=terminal), ""
+            folder = str(place.folder)
+            program = Program(argv, environment, folder, state.groups, owns_groups=False, terminal=terminal)
+            return Command(program, terminal)
+        inner = processes.inside(state.pid)
+        if self._bubblewrap is None or inner is None:
+            raise Unstartable("its sandbox is not to be found")
+        joining = self._bubblewrap.join(inner, argv, environment, terminal)
+        program = Program(joining.argv, joining.environment, "/", state.groups, owns_groups=False)
+        return Command(program, terminal, f"/proc/{inner}/root/dev/pts", joining)
 
     def _argv(
         self, instance: Instance, manifest: Manifest, place: Place, environment: dict[str, str]

@@ -7,14 +7,19 @@ machine's. Plainly, it can do what Muelle's own user can do: that is for one ten
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from muelle.engines.local import processes
+
 PROBE_SECONDS = 10.0
+PARENT_NAMESPACE = 0xB702
+"""NS_GET_PARENT, which Python's library does not name."""
 OWN_PROCESSES = 2
 """Bubblewrap's, in each sandbox: they are not the program's."""
 APP, HOME = "/app", "/home/app"
@@ -92,37 +97,111 @@ class Bubblewrap:
         words += ["--chdir", APP, "--", *argv]
         return tuple(words), {name: value for name, value in environment.items() if name not in meddling}
 
-    def join(
-        self, pid: int, argv: Sequence[str], environment: Mapping[str, str], terminal: bool
-    ) -> tuple[tuple[str, ...], dict[str, str]]:
-        """The same for a command in a sandbox that is there, known by its first process.
+    def join(self, pid: int, argv: Sequence[str], environment: Mapping[str, str], terminal: bool) -> Joining:
+        """The same for a command in a sandbox that is there, known by its first process. Raises OSError.
 
         A terminal's session has to begin inside: a shell does not know a session whose leader it cannot see.
         """
         meddling = {name: value for name, value in environment.items() if name.startswith(MEDDLING)}
-        user = ("--user", "--preserve-credentials") if self.degree else ()
-        words = [self.entering, "--target", str(pid), *user, "--mount", "--uts", "--ipc", "--pid", "--"]
-        words += ["/usr/bin/env", *(f"{name}={value}" for name, value in meddling.items())]
+        of_it = f"/proc/{pid}/ns"
+        words = [
+            self.entering,
+            f"--mount={of_it}/mnt",
+            f"--uts={of_it}/uts",
+            f"--ipc={of_it}/ipc",
+            f"--pid={of_it}/pid",
+        ]
+        held: tuple[int, ...] = ()
+        if self.degree:
+            # Bubblewrap makes two user namespaces, one in the other: all else belongs to the outer, in which none of
+            # its processes is left, and the program is in the inner. They have to be entered in this order.
+            outer = _outer_users(f"{of_it}/user")
+            held = (outer,)
+            words += [f"--user=/proc/{os.getpid()}/fd/{outer}", "--preserve-credentials", "--"]
+            words += ["/usr/bin/nsenter", "--user=/proc/1/ns/user", "--preserve-credentials"]
+        words += ["--", "/usr/bin/env", *(f"{name}={value}" for name, value in meddling.items())]
         words += ["/usr/bin/setsid", "--ctty", "--wait"] if terminal else []
         words += ["/bin/sh", "-c", 'cd "$0" && exec "$@"', APP, *argv]
-        return tuple(words), {name: value for name, value in environment.items() if name not in meddling}
+        kept = {name: value for name, value in environment.items() if name not in meddling}
+        return Joining(tuple(words), kept, held)
+
+
+@dataclass(frozen=True)
+class Joining:
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    held: tuple[int, ...] = ()
+    """Files of this process that have to stay open until the command runs."""
+
+    def let_go(self) -> None:
+        for file in self.held:
+            os.close(file)
+
+
+def _outer_users(path: str) -> int:
+    inner = os.open(path, os.O_RDONLY)
+    try:
+        outer = fcntl.ioctl(inner, PARENT_NAMESPACE)
+    finally:
+        os.close(inner)
+    os.set_inheritable(outer, False)
+    return outer
 
 
 def find_bubblewrap(users: Path, program: str | None = None) -> Bubblewrap | None:
-    """The strictest way in which it works; None where it is not installed or not permitted."""
+    """The strictest way in which it works and can be joined; None where it is not installed or not permitted."""
     path = program or shutil.which("bwrap")
     if path is None:
         return None
+    entering = shutil.which("nsenter") or ""
+    working = None
     for degree in DEGREES:
-        found = Bubblewrap(path, degree, users, shutil.which("nsenter") or "")
-        words = [path, *degree, *ALONE, *_system(), "--proc", "/proc", "--dev", "/dev", "--", "/bin/sh", "-c", "exit 7"]
-        try:
-            done = subprocess.run(words, capture_output=True, timeout=PROBE_SECONDS, check=False, env={})  # noqa: S603
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        if done.returncode == 7:
+        found = Bubblewrap(path, degree, users, entering)
+        works, joins = _try(found)
+        if joins:
             return found
-    return None
+        if works and working is None:
+            working = replace(found, entering="")
+    return working
+
+
+def _try(found: Bubblewrap) -> tuple[bool, bool]:
+    """Whether a sandbox can be made, and joined: not every kernel lets everybody do either."""
+    words = [found.program, *found.degree, *ALONE, "--die-with-parent", *_system(), "--proc", "/proc", "--dev", "/dev"]
+    words += ["--dir", APP, "--", "/bin/sh", "-c", "echo here; read _; exit 7"]
+    piped = subprocess.PIPE
+    try:
+        with subprocess.Popen(words, stdin=piped, stdout=piped, stderr=subprocess.DEVNULL, env={}) as probe:  # noqa: S603
+            made, joined = _look(probe, found)
+            return probe.returncode == 7 and made, joined
+    except OSError:
+        return False, False
+
+
+def _look(probe: subprocess.Popen[bytes], found: Bubblewrap) -> tuple[bool, bool]:
+    assert probe.stdout is not None  # noqa: S101  # it has both, by what it was started with
+    made = probe.stdout.readline() == b"here\n"
+    first = processes.inside(probe.pid) if made and found.entering else None
+    joined = False
+    try:
+        if first is not None:
+            joined = _joins(found, first)
+        probe.communicate(timeout=PROBE_SECONDS)
+    except subprocess.TimeoutExpired:
+        probe.kill()
+    return made, joined
+
+
+def _joins(found: Bubblewrap, first: int) -> bool:
+    try:
+        joining = found.join(first, ("/bin/sh", "-c", "exit 8"), {}, terminal=False)
+    except OSError:
+        return False
+    try:
+        done = subprocess.run(joining.argv, capture_output=True, timeout=PROBE_SECONDS, check=False, env={})  # noqa: S603
+        return done.returncode == 8
+    finally:
+        joining.let_go()
 
 
 def write_users(folder: Path) -> None:
