@@ -60,6 +60,7 @@ from muelle.kit.mail import Mailer, mailer
 from muelle.kit.room import Furniture, Room
 from muelle.kit.vault import Vault, master_key
 from muelle.workloads import http as workloads_http
+from muelle.workloads import plan as workloads_plan
 from muelle.workloads import room as workloads_room
 from muelle.workloads.verbs import Verbs as WorkloadVerbs
 
@@ -121,6 +122,8 @@ class Parts:
     mailer: Mailer | None = None
     transport: httpx.AsyncBaseTransport | None = None
     engine: Engine | None = None
+    pace: workloads_plan.Policy = field(default_factory=workloads_plan.Policy)
+    """How long a new release is watched, and an old one drained."""
 
     def vault(self) -> Vault:
         settings = self.settings
@@ -148,7 +151,8 @@ class Parts:
         if found == "docker":
             from muelle.engines.docker import DockerEngine  # noqa: PLC0415 - each is large, and not everybody's
 
-            return DockerEngine(docker_address(), installation, self.clock)
+            doors = (self.settings.apps_port,) if self.settings.apps_port else ()
+            return DockerEngine(docker_address(), installation, self.clock, doors=doors)
         if found == "fake":
             from muelle.engines.fake import FakeEngine, FakeWorld  # noqa: PLC0415
 
@@ -299,6 +303,7 @@ class Application:
                 git_private_hosts=tuple(settings.git_private_hosts),
                 trusted=_certificates(settings),
                 build_environment=settings.build_environment,
+                policy=self.parts.pace,
             ),
         )
 

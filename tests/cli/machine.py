@@ -46,6 +46,7 @@ class Ended:
 class Machine:
     folder: Path
     port: int = field(default_factory=free_port)
+    apps_port: int = field(default_factory=free_port)
     settings: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -67,7 +68,7 @@ class Machine:
             "XDG_CONFIG_HOME": str(self.folder / "config"),
             "MUELLE_HOME": str(self.home),
             "MUELLE_PORT": str(self.port),
-            "MUELLE_APPS_PORT": "0",
+            "MUELLE_APPS_PORT": str(self.apps_port),
             "MUELLE_INGRESS": "builtin",
             "DOCKER_HOST": "unix:///nowhere",
             "COLUMNS": "120",

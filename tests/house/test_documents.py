@@ -1,7 +1,7 @@
 """What the pages say is so: their commands work against a running Muelle, and their links lead somewhere.
 
 A block of commands is marked `sh` and is run, each page on a fresh installation that listens on a port of its own
-(where the page says 7070). One that cannot be run here has a line before it that says why:
+(where the page says 7070 or 7080). One that cannot be run here has a line before it that says why:
 
     <!-- not run: it installs packages -->
 
@@ -61,7 +61,7 @@ def run(step: Block, machine: Machine, programs: Path) -> None:
             pytest.skip(f"{step} needs {program}")
     environment = machine.environment({})
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", re.sub(r"\b7070\b", str(machine.port), step.text)],
+        ["bash", "-euo", "pipefail", "-c", on_this_machine(step.text, machine)],
         cwd=machine.folder,
         env=environment | {"PATH": f"{programs}:{environment.get('PATH', '')}", "no_proxy": "localhost,127.0.0.1"},
         stdin=subprocess.DEVNULL,
@@ -74,6 +74,10 @@ def run(step: Block, machine: Machine, programs: Path) -> None:
     assert done.returncode == 0, told
     assert REFUSED not in done.stdout + done.stderr, told
     assert "Traceback" not in done.stdout + done.stderr, told
+
+
+def on_this_machine(text: str, machine: Machine) -> str:
+    return re.sub(r"\b7080\b", str(machine.apps_port), re.sub(r"\b7070\b", str(machine.port), text))
 
 
 def test_commands_are_marked_so_that_they_are_run() -> None:

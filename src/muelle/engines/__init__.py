@@ -1,1 +1,1 @@
-"""Engines: what runs workloads. So far only finding out what this machine offers."""
+"""Engines: what runs workloads. The protocol, and its drivers: docker, local, fake."""

@@ -29,6 +29,8 @@ LONGEST_REST_SECONDS = 60.0
 class Policy:
     settle_seconds: float = 4.0
     """How long a new release has to go on living before it gets another's traffic."""
+    settle_again_seconds: float = 0.5
+    """The same for a release that has proven good before: a rollback, a restart."""
     drain_seconds: float = 3.0
     """How long the old one goes on for what is under way."""
     probe_seconds: float = 0.1
@@ -51,6 +53,7 @@ class Health:
 
 
 UNKNOWN = Health()
+NO_ADDRESS = Why("no_address", "It runs, but the engine gives it no address.")
 HELD = Why("held", "It is held, because its owner's account is: it runs again when that is lifted.")
 
 
@@ -131,7 +134,7 @@ class Seen:
     """The highest number that is known; None where that was not asked."""
 
     def is_stranger(self, name: str) -> bool:
-        return self.last_release is not None and release_of(name) > self.last_release
+        return self.last_release is not None and is_stranger(name, self.last_release)
 
 
 def plan(workload: Workload, seen: Seen, policy: Policy = Policy()) -> Plan:
@@ -222,6 +225,10 @@ class _Running:
     def _on_trial(self) -> bool:
         return self._release.verdict is Verdict.UNPROVEN
 
+    @property
+    def _settle_seconds(self) -> float:
+        return self._policy.settle_seconds if self._on_trial else self._policy.settle_again_seconds
+
     def _step(self, *actions: Action, again: float | None = None, why: Why = NO_REASON) -> Plan:
         return Plan(self._phase, why, (*actions, *self._leftovers()), again)
 
@@ -242,12 +249,18 @@ class _Running:
         if not self._release.spec.port:
             return self._lives(mine, mine.started_at or self._seen.now, None)
         if mine.address is None:
-            return self._step(again=self._policy.probe_seconds)
+            return self._has_no_address(mine)
         health = self._health if self._health.started_at == mine.started_at else UNKNOWN
         probe = Probe(mine.name, mine.address, self._release.spec.port, mine.started_at)
         if health.answers_since is None:
             return self._waits(mine, health, probe)
         return self._lives(mine, health.answers_since, probe if self._on_trial else None, health)
+
+    def _has_no_address(self, mine: Sighting) -> Plan:
+        lived = (self._seen.now - (mine.started_at or self._seen.now)).total_seconds()
+        if self._on_trial and lived > self._release.spec.patience_seconds:
+            return self._step(Judge(self._release.number, Verdict.BAD, NO_ADDRESS))
+        return self._step(again=self._policy.probe_seconds, why=NO_ADDRESS)
 
     def _waits(self, mine: Sighting, health: Health, probe: Probe) -> Plan:
         if self._is_late(mine, health.looked_at) and health.trouble.code:
@@ -279,7 +292,7 @@ class _Running:
 
     def _lives(self, mine: Sighting, since: datetime, probe: Probe | None, health: Health = UNKNOWN) -> Plan:
         """It answers, or is not meant to; now it has to go on living for a while."""
-        settled = (self._seen.now - since).total_seconds() >= self._policy.settle_seconds
+        settled = (self._seen.now - since).total_seconds() >= self._settle_seconds
         if self._workload.serving != self._name and (settled or not self._old_serves):
             return self._step(Switch(self._name))
         if self._on_trial and settled and not health.trouble.code:
@@ -294,7 +307,7 @@ class _Running:
         lived = (self._seen.now - since).total_seconds()
         if self._on_trial and health.trouble.code and lived > self._release.spec.patience_seconds:
             return self._step(Judge(self._release.number, Verdict.BAD, health.trouble))
-        left = max(self._policy.settle_seconds - lived, self._policy.probe_seconds)
+        left = max(self._settle_seconds - lived, self._policy.probe_seconds)
         actions = self._due(probe, health, watch) if probe else ()
         phase = self._phase if self._old_serves else Phase.RUNNING
         return Plan(phase, health.trouble, (*actions, *self._leftovers()), min(left, watch) if probe else left)
@@ -315,6 +328,11 @@ class _Running:
         over = self._workload.switched_at + timedelta(seconds=self._policy.drain_seconds)
         left = (over - self._seen.now).total_seconds()
         return left if left > 0 else None
+
+
+def is_stranger(name: str, last_release: int) -> bool:
+    """Whether no release that is known can have been what it was made for."""
+    return not 0 < release_of(name) <= last_release
 
 
 def why_ended(sighting: Sighting) -> Why:

@@ -34,7 +34,7 @@ class Wishes:
         self._core = core
 
     async def start(self, caller: Caller, id: str) -> Workload:
-        """One that runs already is left alone; one that has failed is tried anew."""
+        """One that runs already is left alone."""
         async with self._core.database.transaction() as tx:
             workload = await self._core.lock(tx, caller, id)
             if not workload.release:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 PERIOD_MICROS = 100_000
 ENDED_WITHIN_SECONDS = 2.0
+REMOVED_WITHIN_SECONDS = 0.5
 BETWEEN_LOOKS_SECONDS = 0.002
 BUILD_GROUP = "build-"
 """How groups of builds are called; then comes the process that asked for them."""
@@ -106,11 +107,24 @@ def end(folders: Sequence[str]) -> None:
 def remove(folders: Iterable[str], with_parent: bool = True) -> None:
     """Those that have no members any more, and what they stand in, when it is empty."""
     for folder in folders:
-        with suppress(OSError):
-            os.rmdir(folder)
+        _remove(folder)
         if with_parent:
             with suppress(OSError):
                 os.rmdir(os.path.dirname(folder))
+
+
+def _remove(folder: str) -> None:
+    """A member that is killed is for a moment none any more and yet there."""
+    until = time.monotonic() + REMOVED_WITHIN_SECONDS
+    while True:
+        try:
+            os.rmdir(folder)
+        except FileNotFoundError:
+            return
+        except OSError:
+            if members([folder]) or time.monotonic() > until:
+                return
+            time.sleep(BETWEEN_LOOKS_SECONDS)
 
 
 def killed_for_memory(folders: Iterable[str]) -> bool:
