@@ -20,7 +20,7 @@ from bench.figure import Figure
 from bench.ground import FULL, QUICK, Ground, Size
 from tests.servers.run import Run
 
-FIGURES = ("idle", "events", "kills", "login", "me", "idempotency", "ingress")
+FIGURES = ("idle", "events", "kills", "login", "me", "idempotency", "ingress", "deploys", "speed", "scale")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -17,7 +17,7 @@ from tests.servers.rabbit import Rabbit
 from tests.servers.run import Command, Run
 
 Server = TypeVar("Server", bound=PrivateServer)
-SPOKEN = {"postgres": "PostgreSQL", "rabbitmq": "RabbitMQ"}
+SPOKEN = {"postgres": "PostgreSQL", "rabbitmq": "RabbitMQ", "docker": "a Docker engine that answers"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,22 @@ class Kills:
     speaker: int
     listener: int
     program: int
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """How many workloads, and what is done with them."""
+
+    good: int
+    bad: int
+    rollbacks: int
+    deploy_rounds: int
+    owners: int
+    each: int
+    """Workloads of an owner."""
+    quiet_seconds: float
+    listeners: int
+    changes: int
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,7 @@ class Size:
     load_rounds: int
     load_seconds: float
     repetitions: int
+    fleet: Fleet
 
 
 FULL = Size(
@@ -57,6 +74,9 @@ FULL = Size(
     load_rounds=3,
     load_seconds=6,
     repetitions=5,
+    fleet=Fleet(
+        good=30, bad=30, rollbacks=30, deploy_rounds=7, owners=50, each=20, quiet_seconds=60, listeners=200, changes=20
+    ),
 )
 QUICK = Size(
     "quick",
@@ -69,6 +89,9 @@ QUICK = Size(
     load_rounds=3,
     load_seconds=2,
     repetitions=2,
+    fleet=Fleet(
+        good=7, bad=6, rollbacks=6, deploy_rounds=3, owners=20, each=10, quiet_seconds=10, listeners=50, changes=5
+    ),
 )
 TINY = Size(
     "tiny",
@@ -81,6 +104,9 @@ TINY = Size(
     load_rounds=1,
     load_seconds=0.3,
     repetitions=1,
+    fleet=Fleet(
+        good=1, bad=1, rollbacks=1, deploy_rounds=1, owners=2, each=3, quiet_seconds=0.5, listeners=4, changes=2
+    ),
 )
 
 

@@ -25,6 +25,10 @@ GRACE_SECONDS = 2
 LAST_SECONDS = 4.0
 """When the process ends for certain. What is not done by then stays written down, as it does in a power cut."""
 BACKLOG = 2048
+SOCKET_MESSAGE_BYTES = 64 * 1024
+"""Of a message to us: a longer one closes the socket with 1009."""
+SOCKET_PING_SECONDS = 20.0
+"""How often a socket is asked whether anybody is there, and how long the answer may take."""
 MOST_FILES = 65_536
 
 _log = structlog.get_logger("muelle.serving")
@@ -121,6 +125,11 @@ async def serve(
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_keep_alive=30,
         h11_max_incomplete_event_size=64 * 1024,
+        ws="websockets-sansio",
+        ws_max_size=SOCKET_MESSAGE_BYTES,
+        ws_ping_interval=SOCKET_PING_SECONDS,
+        ws_ping_timeout=SOCKET_PING_SECONDS,
+        ws_per_message_deflate=False,  # a keystroke is not worth a window for each connection
     )
     server = _Server(config, on_ready)
     answering = asyncio.create_task(server.serve(sockets=[listener]))

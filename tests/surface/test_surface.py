@@ -7,14 +7,16 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
 
 from muelle.app import Application
 from muelle.kit.http import Access, Who
+from muelle.kit.http.problems import status_of
 from muelle.kit.http.routes import RoomRoute, declared
+from muelle.kit.http.sockets import BEARER, OUR_CODES, RoomSocket
 from muelle.kit.http.streams import EventStream
 from muelle.kit.ids import new_id
 from tests.surface.scenes import PERSONAS, Persona, Scene, log_in, scene
@@ -52,7 +54,7 @@ async def test_every_route_says_who_may_call_it(installed: World) -> None:
 async def test_everybody_gets_what_stands_beside_the_route_and_nothing_else(installed: World) -> None:
     wrong = []
     kept: dict[tuple[Access, Persona], Scene] = {}
-    for app, route, persona in _everything(installed):
+    for app, route, persona in _everything(installed, RoomRoute):
         access, changes = route.stands.access, route.stands.changes
         there = kept.get((access, persona)) or await scene(installed, persona, access)
         if not changes:
@@ -64,6 +66,21 @@ async def test_everybody_gets_what_stands_beside_the_route_and_nothing_else(inst
     assert not wrong, "\n".join(wrong)
 
 
+async def test_everybody_gets_what_stands_beside_the_socket_and_nothing_else(installed: World) -> None:
+    wrong = []
+    for app, route, persona in _everything(installed, RoomSocket):
+        there = await scene(installed, persona, route.stands.access)
+        expected = _expected(route.stands.access, persona, changes=route.stands.changes)
+        for headers in (there.headers, _as_a_page(route, there.headers)):
+            status = await _open(app, route, there.places, headers)
+            possible = {101} | {status_of(error) for error in route.stands.raises} - {404}
+            if status != expected and not (expected == THROUGH and status in possible):
+                wrong.append(f"{route.path} as {persona.name}: {expected}, but {status}")
+            foreign = await _open(app, route, there.places, {**headers, "Origin": "https://elsewhere.example.com"})
+            assert foreign == 403, route.path
+    assert not wrong, "\n".join(wrong)
+
+
 async def test_another_process_of_the_installation_gets_through_where_it_should_and_nowhere_else(
     tmp_path: Path,
 ) -> None:
@@ -72,7 +89,7 @@ async def test_another_process_of_the_installation_gets_through_where_it_should_
         service = {"Authorization": f"Muelle-Service {world.identity.desk.service_token}"}
         internal = Scene(service, there.fields, there.places)
         asked = 0
-        for route in _routes(world.identity):
+        for route in _routes(world.identity, RoomRoute):
             answer = await _ask(world.identity, route, internal)
             if route.stands.access.who is Who.SERVICE:
                 asked += 1
@@ -80,6 +97,8 @@ async def test_another_process_of_the_installation_gets_through_where_it_should_
             elif route.stands.access.who is not Who.ANYBODY:
                 assert answer.status_code == 401, _name(route)
         assert asked
+        for socket in _routes(world.workloads, RoomSocket):
+            assert await _open(world.workloads, socket, there.places, service) == 401, socket.path
 
 
 async def test_internal_routes_are_not_there_where_nobody_needs_them(one: World) -> None:
@@ -88,7 +107,7 @@ async def test_internal_routes_are_not_there_where_nobody_needs_them(one: World)
 
 async def test_head_tells_no_more_than_get(one: World) -> None:
     async with _client(one.identity) as client:
-        for route in _routes(one.identity):
+        for route in _routes(one.identity, RoomRoute):
             if "GET" in route.methods:
                 path = _path(route, {})
                 heard, read = await client.head(path), await client.get(path)
@@ -182,12 +201,55 @@ def _path(route: RoomRoute, places: dict[str, str]) -> str:
     return str(httpx.URL(re.sub(r"\{(\w+)\}", lambda found: str(known[found[1]]), route.path), params=query or None))
 
 
-def _everything(world: World) -> Iterator[tuple[Application, RoomRoute, Persona]]:
-    return ((app, route, persona) for app in world.apps for route in _routes(app) for persona in PERSONAS)
+async def _open(app: Application, route: RoomSocket, places: dict[str, str], headers: dict[str, str]) -> int:
+    """The status of the answer; of a socket that is closed with a code of ours, the status that the code says."""
+    path = re.sub(r"\{(\w+)\}", lambda found: str(places.get(found[1], found[1])), route.path)
+    protocols = headers.get("Sec-WebSocket-Protocol", "")
+    scope = {
+        "type": "websocket",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"command=true",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in {"Host": "muelle", **headers}.items()],
+        "subprotocols": [protocol.strip() for protocol in protocols.split(",") if protocol],
+        "client": (PUBLIC_ADDRESS, 4711),
+        "scheme": "ws",
+        "extensions": {"websocket.http.response": {}},
+    }
+    coming = [{"type": "websocket.disconnect", "code": 1000}, {"type": "websocket.connect"}]
+    told: list[Any] = []
+
+    async def receive() -> Any:
+        return coming.pop()
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    await app.asgi(scope, receive, send)
+    first, last = told[0], told[-1]
+    if first["type"] == "websocket.http.response.start":
+        return int(first["status"])
+    assert first["type"] == "websocket.accept"
+    code = int(last.get("code", 0))
+    return code - OUR_CODES if code > OUR_CODES else 101
 
 
-def _routes(app: Application) -> Iterator[RoomRoute]:
-    return (route for route in app.api.routes if isinstance(route, RoomRoute))
+def _as_a_page(route: RoomSocket, headers: dict[str, str]) -> dict[str, str]:
+    """The same credential, as a browser can tell it."""
+    credential = headers.get("Authorization", "").removeprefix("Bearer ")
+    protocols = [route.protocol, *([f"{BEARER}{credential}"] if credential else [])]
+    return {"Sec-WebSocket-Protocol": ", ".join(protocols), "Origin": "http://muelle"}
+
+
+Kind = TypeVar("Kind", RoomRoute, RoomSocket)
+
+
+def _everything(world: World, kind: type[Kind]) -> Iterator[tuple[Application, Kind, Persona]]:
+    return ((app, route, persona) for app in world.apps for route in _routes(app, kind) for persona in PERSONAS)
+
+
+def _routes(app: Application, kind: type[Kind]) -> Iterator[Kind]:
+    return (route for route in app.api.routes if isinstance(route, kind))
 
 
 def _name(route: RoomRoute) -> str:

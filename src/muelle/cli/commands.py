@@ -201,3 +201,20 @@ def keys_revoke(key: Annotated[str, typer.Argument(help="Its id, or how it begin
     from muelle.cli.remote import revoke_key
 
     revoke_key(key)
+
+
+@cli.command("exec", rich_help_panel="Workloads")
+def execute(
+    name: Annotated[str, typer.Argument(help="The workload's name, or its id.", show_default=False)],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND…", help="Put -- before it.", show_default=False)],
+    terminal: Annotated[
+        bool | None,
+        typer.Option(
+            "--terminal/--no-terminal", "-t", help="Whether it gets a terminal; else as it is here.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Runs a command in what runs already: `muelle exec shop -- sh`. Its exit code is the command's."""
+    from muelle.cli.executing import execute as do
+
+    do(name, command, terminal)

@@ -77,7 +77,7 @@ class Core:
         """Everybody whom it may concern, once it is true."""
         tx.after_commit(lambda: self.wakers.live(workload))
         route = route_of(workload) if not gone else (Route.GONE, "")
-        hosts = {} if gone or workload.wish is Wish.DELETED else {self.host_of(workload): workload.claim}
+        hosts = {} if gone or workload.wish is Wish.DELETED else await self._names_of(tx, workload)
         await self.outbox.emit(
             tx,
             RouteChanged(
@@ -104,6 +104,10 @@ class Core:
                 gone=gone,
             ),
         )
+
+    async def _names_of(self, tx: Transaction, workload: Workload) -> dict[str, str]:
+        """All names that lead to it, each with the id of its claim."""
+        return {self.host_of(workload): workload.claim, **await store.hosts_of(tx, workload.id)}
 
     async def note(
         self, tx: Transaction, workload: Workload, what: str, *, release: int = 0, why: Why = NO_REASON

@@ -19,7 +19,7 @@ from muelle.kit.loops import Lease, Loop, pause_before_retry
 from muelle.workloads import plan as planning
 from muelle.workloads import store
 from muelle.workloads.core import Core
-from muelle.workloads.model import NO_REASON, release_of
+from muelle.workloads.model import NO_REASON
 from muelle.workloads.plan import Policy
 from muelle.workloads.scribe import Scribe
 from muelle.workloads.steward import Steward
@@ -124,9 +124,9 @@ class Reconciler:
             unseen = (planned.phase, planned.why) != (workload.phase, workload.why)
             if planned.actions or planned.again_seconds is not None or unseen:
                 self.wake(workload.id)
-        newest = {workload.id: last.get(workload.id, 0) for workload in known}
+        newest = {str(workload.id): last.get(workload.id, 0) for workload in known}
         seen = [sighting for sightings in by_workload.values() for sighting in sightings]
-        await self._note_strangers([s for s in seen if release_of(s.name) > newest.get(s.workload, -1)])
+        await self._note_strangers([s for s in seen if planning.is_stranger(s.name, newest.get(s.workload, 0))])
         return False
 
     async def _watch(self) -> None:

@@ -18,7 +18,9 @@ from muelle.workloads import http
 from muelle.workloads.builder import Builder, BuildRules
 from muelle.workloads.core import Core, Wakers
 from muelle.workloads.deploying import Deploying
+from muelle.workloads.executing import Executing
 from muelle.workloads.following import Following
+from muelle.workloads.hosts import Hosts
 from muelle.workloads.housekeeping import Housekeeping
 from muelle.workloads.http.shapes import ShownWorkload
 from muelle.workloads.live import Live
@@ -82,11 +84,13 @@ def build(furniture: Furniture, *, clock: Clock, vault: Vault, engine: Engine, r
         deploying=Deploying(core),
         wishes=Wishes(core),
         looking=Looking(core),
+        hosts=Hosts(core),
         quotas=Quotas(core),
         uploads=uploads,
         following=Following(core, book),
         logs=book,
         live=live,
+        executing=Executing(core),
     )
     housekeeping = Housekeeping(
         core, scribe, Lease("workloads.housekeeping", furniture.database, clock, furniture.process)
@@ -95,6 +99,7 @@ def build(furniture: Furniture, *, clock: Clock, vault: Vault, engine: Engine, r
     furniture.inbox.serve(Consumer(OWNERS, Owners(core).note))
 
     async def close() -> None:
+        await verbs.executing.close()
         await builder.close()
         await reconciler.close()
         await scribe.close()

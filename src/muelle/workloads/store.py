@@ -31,7 +31,7 @@ from muelle.workloads.model import (
     WorkloadId,
     release_of,
 )
-from muelle.workloads.tables import history, owners, releases, workloads
+from muelle.workloads.tables import history, hosts, owners, releases, workloads
 
 AnyRow = Row[Any]
 LONGEST_SLUG = 32
@@ -170,6 +170,25 @@ async def spec_of(reader: Reading, box: Box, id: str) -> Spec:
 
 async def remove_workload(tx: Transaction, id: str) -> None:
     await tx.run(delete(workloads).where(workloads.c.id == id))
+
+
+# --- names of one's own
+
+
+async def hosts_of(reader: Reading, workload_id: str) -> dict[str, str]:
+    """Each with the id of its claim."""
+    rows = await reader.all(select(hosts).where(hosts.c.workload_id == workload_id).order_by(hosts.c.host))
+    return {row.host: row.claim for row in rows}
+
+
+async def remove_hosts(tx: Transaction, workload_id: str, names: Sequence[str]) -> None:
+    await tx.run(delete(hosts).where(hosts.c.workload_id == workload_id, hosts.c.host.in_(names)))
+
+
+async def add_hosts(tx: Transaction, workload_id: str, names: Sequence[str], claim: str) -> set[str]:
+    """Returns those that lead elsewhere already."""
+    rows = [{"host": name, "workload_id": workload_id, "claim": claim} for name in names]
+    return set(names) - set(await tx.insert_new(hosts, rows, hosts.c.host))
 
 
 # --- releases

@@ -67,6 +67,14 @@ workloads = Table(
     ),
 )
 
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("host", String(253), primary_key=True),
+    Column("workload_id", String(24), ForeignKey("workloads.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("claim", String(24), nullable=False),
+)
+
 releases = Table(
     "releases",
     metadata,

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from muelle.workloads.core import Core
 from muelle.workloads.deploying import Deploying
+from muelle.workloads.executing import Executing
 from muelle.workloads.following import Following
+from muelle.workloads.hosts import Hosts
 from muelle.workloads.live import Live
 from muelle.workloads.logbook import LogBook
 from muelle.workloads.looking import Looking
@@ -24,11 +26,13 @@ class Verbs:
     deploying: Deploying
     wishes: Wishes
     looking: Looking
+    hosts: Hosts
     quotas: Quotas
     uploads: Uploads
     following: Following
     logs: LogBook
     live: Live
+    executing: Executing
 
     def url_of(self, workload: Workload) -> str:
         scheme, port = self.apps_address

@@ -198,7 +198,7 @@ async def test_an_end_is_told_at_once(workshop: Workshop) -> None:
     await workshop.printed(name, "ready")
     if workshop.manner == "sandboxed":
         session = await workshop.engine.execute(name, ["touch", "go"])
-        assert await session.exit_code() == 0
+        await session.exit_code()  # which may be that it ended with the instance
         await session.close()
     else:
         (workshop.home / "instances" / name / "app" / "go").touch()

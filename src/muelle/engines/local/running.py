@@ -84,7 +84,7 @@ class Running:
             raise Unstartable("its sandbox is not to be found")
         joining = self._bubblewrap.join(inner, argv, environment, terminal)
         program = Program(joining.argv, joining.environment, "/", state.groups, owns_groups=False)
-        return Command(program, terminal, f"/proc/{inner}/root/dev/pts", joining)
+        return Command(program, terminal, f"/proc/{inner}/somebody/dev/pts", joining)
 
     def _argv(
         self, instance: Instance, manifest: Manifest, place: Place, environment: dict[str, str]

@@ -38,7 +38,10 @@ _SECURITY_HEADERS = (
 )
 _API_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 _NOT_KEPT = (b"cache-control", b"no-store")
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+SOCKET = "WEBSOCKET"
+"""What metrics and logs call the method of a request for a socket."""
+SWITCHED, NOT_LET_IN = 101, 403
+_METHODS = frozenset({SOCKET, "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _STREAMED = f"{STREAMED}; charset=utf-8".encode()
 _QUIET = ("/health/", "/metrics")
 _BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -55,29 +58,32 @@ class Edge:
             "muelle_http_seconds", "Time to answer", ["method", "route"], buckets=_BUCKETS, registry=registry
         )
         self._streams = Gauge("muelle_http_streams", "Streams of events that are open", registry=registry)
+        self._sockets = Gauge("muelle_http_sockets", "WebSockets that are open", registry=registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        is_socket = scope["type"] == "websocket"
+        method = SOCKET if is_socket else scope["method"]
         began = time.perf_counter()
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id", b""))
         client = scope.get("client")
         token = origin.set(Origin(ANONYMOUS, client[0] if client else "", request_id))
         inner = scope
-        if scope["method"] == "HEAD":
+        if method == "HEAD":
             inner = {**scope, "method": "GET", WITHOUT_BODY: True}  # the same answer, less its body
-        answer = _Answer(send, request_id, self._streams, with_body=inner is scope)
+        answer = _Answer(send, request_id, self._sockets if is_socket else self._streams, with_body=inner is scope)
         body = _Bounded(receive, _declared_length(headers), self._body_limit)
         inner[ALLOW_BODY] = body.allow
         try:
-            await self._answer(inner, body, answer)
+            await self._answer(inner, receive if is_socket else body, answer)
         finally:
-            self._account(scope["method"], inner, answer, began)
+            self._account(method, inner, answer, began)
             origin.reset(token)
 
-    async def _answer(self, scope: Scope, receive: _Bounded, send: _Answer) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: _Answer) -> None:
         try:
             await self._app(scope, receive, send)
         except Exception as error:
@@ -88,14 +94,14 @@ class Edge:
             await problem_response(error, scope["path"])(scope, receive, send)
 
     def _account(self, asked: str, scope: Scope, answer: _Answer, began: float) -> None:
-        """A stream is answered when it begins, and logged when it ends."""
+        """A stream or a socket is answered when it begins, and logged when it ends."""
         seconds, status = time.perf_counter() - began, answer.status
         method = asked if asked in _METHODS else "OTHER"
         route = getattr(scope.get("route"), "path", NO_ROUTE)
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(answer.streams_since - began if answer.streams_since else seconds)
         if answer.streams_since:
-            self._streams.dec()
+            answer.streams.dec()
         if not scope["path"].startswith(_QUIET):
             now = origin.get()
             request_line(
@@ -154,35 +160,49 @@ class _Answer:
     def __init__(self, send: Send, request_id: str, streams: Gauge, *, with_body: bool) -> None:
         self._send = send
         self._request_id = request_id.encode()
-        self._streams = streams
+        self.streams = streams
         self._with_body = with_body
         self.started = False
         self.ended = False
         self.status = 500
         self.streams_since = 0.0
-        """When it began to be a stream, if it is one."""
+        """When it began to be a stream or a socket, if it is one."""
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.started = True
-            self.status = message["status"]
-            headers: list[tuple[bytes, bytes]] = list(message.get("headers", []))
-            names = {name for name, _ in headers}
-            if (b"content-type", _STREAMED) in headers:
-                self.streams_since = time.perf_counter()
-                self._streams.inc()
-            headers.append((b"x-request-id", self._request_id))
-            headers += _SECURITY_HEADERS
-            if _API_POLICY[0] not in names:
-                headers.append(_API_POLICY)
-            if _NOT_KEPT[0] not in names:
-                headers.append(_NOT_KEPT)
-            message = {**message, "headers": headers}
-        elif message["type"] == "http.response.body":
-            self.ended = not message.get("more_body", False)
-            if not self._with_body:
-                message = {**message, "body": b""}
+        match message["type"]:
+            case "http.response.start" | "websocket.http.response.start":
+                message = self._begin(message)
+            case "http.response.body" | "websocket.http.response.body":
+                self.ended = not message.get("more_body", False)
+                if not self._with_body:
+                    message = {**message, "body": b""}
+            case "websocket.accept":
+                self.started, self.status = True, SWITCHED
+                self._goes_on()
+                message = {**message, "headers": [*message.get("headers", []), (b"x-request-id", self._request_id)]}
+            case "websocket.close" if not self.started:
+                self.started = self.ended = True
+                self.status = NOT_LET_IN
         await self._send(message)
+
+    def _begin(self, message: Message) -> Message:
+        self.started = True
+        self.status = message["status"]
+        headers: list[tuple[bytes, bytes]] = list(message.get("headers", []))
+        names = {name for name, _ in headers}
+        if (b"content-type", _STREAMED) in headers:
+            self._goes_on()
+        headers.append((b"x-request-id", self._request_id))
+        headers += _SECURITY_HEADERS
+        if _API_POLICY[0] not in names:
+            headers.append(_API_POLICY)
+        if _NOT_KEPT[0] not in names:
+            headers.append(_NOT_KEPT)
+        return {**message, "headers": headers}
+
+    def _goes_on(self) -> None:
+        self.streams_since = time.perf_counter()
+        self.streams.inc()
 
 
 class JsonByDefault:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from hmac import compare_digest
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.dependencies.utils import get_flat_params
@@ -22,7 +22,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from muelle.kit.bus.facts import origin
@@ -69,6 +69,13 @@ class Desk(Protocol):
     callers: Callers
     answers: dict[str, idempotency.Answers]
     service_token: str
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """A route of a room: it can be put up further down."""
+
+    def under(self, prefix: str) -> BaseRoute: ...
 
 
 def declared(endpoint: Any) -> Declared | None:
@@ -192,7 +199,7 @@ CallerNow = Annotated[Caller, Depends(caller_of)]
 class RoomRouter(APIRouter):
     def __init__(self, room: str, **options: Any) -> None:
         super().__init__(route_class=RoomRoute, strict_content_type=False, **options)
-        self._room = room
+        self.room = room
 
     def get(  # type: ignore[override]
         self, path: str, access: Access, *, raises: Errors = (), **options: Any
@@ -228,7 +235,7 @@ class RoomRouter(APIRouter):
         options: dict[str, Any],
         stream_limit: int = 0,
     ) -> Callable[[Endpoint], Endpoint]:
-        stands = Declared(self._room, access, method in CHANGING, raises, stream_limit)
+        stands = Declared(self.room, access, method in CHANGING, raises, stream_limit)
         extra: dict[str, Any] = {"x-access": access.who.value}
         if access.scope:
             extra["x-scope"] = access.scope
@@ -257,4 +264,4 @@ def put_up(app: FastAPI, router: APIRouter, *, prefix: str = "") -> None:
 
     `include_router` would keep routers within routers, and look through all of them twice for each request.
     """
-    app.router.routes += [route.under(prefix) for route in router.routes if isinstance(route, RoomRoute)]
+    app.router.routes += [route.under(prefix) for route in router.routes if isinstance(route, Movable)]

@@ -1,5 +1,6 @@
 """The native API of workloads: /api/v1/workloads, /api/v1/deployments and /api/v1/uploads."""
 
-from muelle.workloads.http import logs, quotas, uploads, workloads
+from muelle.workloads.http import hosts, logs, quotas, uploads, workloads
+from muelle.workloads.http.exec import router as exec_router
 
-ROUTERS = (workloads.router, logs.router, quotas.router, uploads.router)
+ROUTERS = (workloads.router, hosts.router, logs.router, quotas.router, uploads.router, exec_router)

@@ -1,4 +1,4 @@
-"""Owners, workloads, releases, deployments, history and uploads."""
+"""Owners, workloads and their names, releases, deployments, history and uploads."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -53,6 +53,13 @@ def _owners_and_workloads() -> None:
         sa.CheckConstraint("wish IN ('running', 'stopped', 'deleted')", name="workload_wish"),
     )
     alive = sa.text("wish <> 'deleted'")
+    op.create_table(
+        "hosts",
+        sa.Column("host", sa.String(253), primary_key=True),
+        sa.Column("workload_id", sa.String(24), sa.ForeignKey("workloads.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("claim", sa.String(24), nullable=False),
+    )
+    op.create_index("ix_hosts_workload_id", "hosts", ["workload_id"])
     op.create_index(
         "workload_names", "workloads", ["owner_id", "name"], unique=True, sqlite_where=alive, postgresql_where=alive
     )
