@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from tests.servers.supply import Servers
 from tests.world import ONE, SHAPES, Shape, World, installation
 
 pytest_plugins = ["tests.servers.plugin"]
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The event loop that the program runs on, for the tests as well: what breaks on it alone breaks here."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(params=SHAPES, ids=str)

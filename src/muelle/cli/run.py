@@ -157,11 +157,7 @@ def _next_steps(settings: Settings, rooms: Sequence[str], first: FirstLogIn | No
     log_in = [f"{muelle} login {email} --server {settings.url}", f"{muelle} whoami"] if "identity" in rooms else []
     return [
         *log_in,
-        *(
-            [f"{muelle} deploy IMAGE  runs something; a folder or a repository will do as well"]
-            if "workloads" in rooms
-            else []
-        ),
+        *([f"{muelle} deploy  runs what is in this folder"] if "workloads" in rooms else []),
         f"{muelle} doctor  says what works here, and what does not",
         f"{settings.url}/docs  describes the API",
         "Ctrl-C  ends it",

@@ -109,11 +109,16 @@ def rules(chain: str, doors: Sequence[int]) -> str:
 async def _run(*command: str, given: str = "") -> str:
     """Nothing if it went well, else its first word on why not."""
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        *command,
+        stdin=asyncio.subprocess.PIPE if given else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(COMMAND_SECONDS):
-            _, errors = await process.communicate(given.encode())
+            _, errors = await process.communicate(given.encode() if given else None)
+    except RuntimeError as problem:  # what uvloop says where a program ends before it has read
+        errors = str(problem).encode()
     finally:
         if process.returncode is None:
             process.kill()

@@ -10,6 +10,9 @@ from muelle.engines.docker.names import Names
 from muelle.engines.docker.streams import Frames, Lines, moment
 from muelle.engines.protocol import Line, NoSuchInstance
 
+_IS_GOING = "marked for removal"
+"""What the daemon says of one that is just being removed."""
+
 
 async def follow(daemon: Daemon, names: Names, name: str, since: datetime | None) -> AsyncIterator[Line]:
     """Ends with the container. One that is not read holds back the daemon's sending, and nothing grows."""
@@ -24,7 +27,7 @@ async def follow(daemon: Daemon, names: Names, name: str, since: datetime | None
             for line in told.end():
                 yield line
     except Refused as refused:
-        if refused.status == 404:
+        if refused.status == 404 or _IS_GOING in str(refused):
             raise NoSuchInstance(name=name) from None
         raise
 
