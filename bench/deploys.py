@@ -23,10 +23,10 @@ from typing import Any
 from bench import docker
 from bench.docker import Docker
 from bench.figure import Figure, at_most, exactly, not_measured, percentile
-from bench.ground import Ground
+from bench.ground import Fleet, Ground
 from bench.program import Program, ProgramFailed
 from bench.services.visitor import Seen, Visits
-from bench.tenant import Cloud, Tenant, on_docker, tenant, until, visit
+from bench.tenant import Cloud, Tenant, cloud_on, tenant, until, visit
 
 PER_SECOND = 100
 VERDICT_SECONDS = 20.0
@@ -59,10 +59,10 @@ def measure(ground: Ground) -> Iterator[Figure]:
         yield not_measured("deploys", lack)
         return
     with Docker() as hand:
-        images = images_of(ground, hand)
-        with on_docker(ground) as cloud:
+        images = images_of(ground, hand, _tags(ground.size.fleet))
+        with cloud_on(ground, "docker") as cloud:
             outcome = asyncio.run(_trial(ground, cloud, images))
-    yield from _figures(outcome)
+    yield from figures_of(outcome)
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,16 @@ class Outcome:
     seen: Seen = field(default_factory=Seen)
 
 
-def images_of(ground: Ground, hand: Docker) -> dict[str, str]:
-    """References of images by tag: as many good ones as are gone back to, and those ill ones that are wanted."""
-    fleet = ground.size.fleet
+def _tags(fleet: Fleet) -> Sequence[str]:
+    """As many good ones as are gone back to, and those ill ones that are wanted."""
     good = [f"good-{number}" for number in range(min(RELEASES, fleet.good + 1))]
-    images = {}
-    for tag in [*good, *list(ILL)[: fleet.bad]]:
-        ground.say(f"building {tag}")
-        images[tag] = hand.build(_source(ground.folder / tag, tag), tag)
-    return images
+    return [*good, *list(ILL)[: fleet.bad]]
+
+
+def images_of(ground: Ground, hand: Docker, tags: Sequence[str]) -> dict[str, str]:
+    """References of images by tag."""
+    ground.say(f"building {', '.join(tags)}")
+    return {tag: hand.build(_source(ground.folder / tag, tag), tag) for tag in tags}
 
 
 def _source(folder: Path, tag: str) -> Path:
@@ -110,12 +111,14 @@ async def _trial(ground: Ground, cloud: Cloud, images: dict[str, str]) -> Outcom
         trial.id = id
         await ana.becomes(id, "running", serving=1)
         trial.known[1] = await until(trial.answers, "the first release's answer")
-        with Program.python(ground.folder / "visitor.log", "-m", "bench.services.visitor", trial.visits) as visitor:
-            visitor.hear("ready", STARTS_WITHIN_SECONDS)
-            await trial.deploys()
-            await trial.rolls_back()
-        trial.outcome.seen = Seen(**json.loads(trial.seen.read_text()))
-        trial.write_down()
+        try:
+            with Program.python(ground.folder / "visitor.log", "-m", "bench.services.visitor", trial.visits) as visitor:
+                visitor.hear("ready", STARTS_WITHIN_SECONDS)
+                await trial.deploys()
+                await trial.rolls_back()
+            trial.outcome.seen = Seen(**json.loads(trial.seen.read_text()))
+        finally:
+            trial.write_down()
         return trial.outcome
 
 
@@ -210,15 +213,14 @@ class _Trial:
         """What happened when, for who wants to know why a figure is what it is."""
         logs = self._ground.logs
         logs.mkdir(parents=True, exist_ok=True)
-        seen = asdict(self.outcome.seen)
+        seen = vars(self.outcome.seen)
         told = {key: seen[key] for key in ("made", "failed", "kinds", "failures")}
         deployed = [asdict(each) for each in self.outcome.deployed]
         text = {"visits": told, "deployed": deployed, "rollbacks": self.outcome.rollback_seconds}
         (logs / "deploys.json").write_text(json.dumps(text, indent=1))
-        shutil.copy(self._ana.cloud.log, logs / "deploys-muelle.log")
 
 
-def _figures(outcome: Outcome) -> Iterator[Figure]:
+def figures_of(outcome: Outcome) -> Iterator[Figure]:
     seen = outcome.seen
     good = [each for each in outcome.deployed if each.how.startswith("good")]
     bad = [each for each in outcome.deployed if not each.how.startswith("good")]

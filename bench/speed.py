@@ -23,10 +23,9 @@ from bench.docker import Docker
 from bench.figure import Bar, Beside, Figure, middle, not_measured, ratio_at_most, spread
 from bench.ground import Ground
 from bench.program import Program, ProgramFailed
-from bench.tenant import Cloud, Tenant, on_docker, tenant, until, visit
-from muelle.engines.docker import DockerEngine
+from bench.tenant import Cloud, Tenant, cloud_on, engine_of, tenant, until, visit
 from muelle.engines.local.tools import base_python
-from muelle.kit.clock import SystemClock
+from muelle.engines.protocol import Engine
 from muelle.workloads.sources.recipes import function_server
 from tests.servers.private import free_port
 
@@ -84,8 +83,8 @@ class Times:
 
 def of_an_image(ground: Ground) -> Iterator[Figure]:
     with Docker() as hand:
-        image = images_of(ground, hand)["good-0"]
-        with on_docker(ground) as cloud:
+        image = images_of(ground, hand, ["good"])["good"]
+        with cloud_on(ground, "docker") as cloud:
             times = asyncio.run(_images(ground, cloud, hand, image))
     yield times.figure(IMAGE, ratio_at_most(OF_DOCKER_RUN), "docker run")
 
@@ -110,6 +109,8 @@ async def _images(ground: Ground, cloud: Cloud, hand: Docker, image: str) -> Tim
 
 
 async def _answers(port: int, expected: str, host: str = "localhost") -> None:
+    """Waits for a 200 that contains what is expected."""
+
     async def does() -> bool:
         status, body = await visit(port, host)
         return status == 200 and expected.encode() in body
@@ -118,7 +119,7 @@ async def _answers(port: int, expected: str, host: str = "localhost") -> None:
 
 
 def of_a_process(ground: Ground) -> Iterator[Figure]:
-    with Cloud(ground, "local") as cloud:
+    with cloud_on(ground, "local") as cloud:
         times = asyncio.run(_processes(ground, cloud))
     yield times.figure(PROCESS, ratio_at_most(OF_A_PROCESS), "a plain process")
 
@@ -130,14 +131,15 @@ async def _processes(ground: Ground, cloud: Cloud) -> Times:
     (folder / "app.py").write_text(FUNCTION)
     async with tenant(cloud) as ana:
         id = await ana.make("shop", file={"name": "app.py", "text": FUNCTION}, template="function")
-        await _answers(cloud.apps_port, "well", ana.host("shop"))
+        await ana.becomes(id, "running")
+        await _answers(cloud.apps_port, "", ana.host("shop"))
         for _ in range(ground.size.fleet.deploy_rounds):
             times.peers.append(await _plain(ground, folder))
             await ana.post(f"/workloads/{id}/stop")
             await ana.becomes(id, "stopped")
             began = time.monotonic()
             await ana.post(f"/workloads/{id}/start")
-            await _answers(cloud.apps_port, "well", ana.host("shop"))
+            await _answers(cloud.apps_port, "", ana.host("shop"))
             times.ours.append(time.monotonic() - began)
             await ana.becomes(id, "running")
         await ana.delete(id)
@@ -151,7 +153,7 @@ async def _plain(ground: Ground, folder: Path) -> float:
     program = Program([base_python(), str(folder / "server.py")], ground.folder / "plain.log", told)
     program.start()
     try:
-        await _answers(port, "well")
+        await _answers(port, "")
         return time.monotonic() - began
     finally:
         program.kill()
@@ -166,7 +168,7 @@ def of_a_redeploy(ground: Ground) -> Iterator[Figure]:
         except ProgramFailed as problem:
             yield not_measured(REDEPLOY, f"needs Flask from a package index: {problem}".splitlines()[0])
             return
-        with on_docker(ground) as cloud:
+        with cloud_on(ground, "docker") as cloud:
             times = asyncio.run(_redeploys(ground, cloud, hand, folder))
     what = "docker build + docker run"
     yield times.figure(REDEPLOY, ratio_at_most(OF_BUILD_AND_RUN), what)
@@ -179,6 +181,7 @@ async def _redeploys(ground: Ground, cloud: Cloud, hand: Docker, folder: Path) -
     async with tenant(cloud) as ana, _engine(cloud) as engine:
         upload = await ana.upload(_packed(_application(0)))
         id = await ana.make("shop", upload=upload, template="flask")
+        await ana.becomes(id, "running")
         await _answers(cloud.apps_port, "turn 0.", ana.host("shop"))
         for turn in range(1, ground.size.fleet.deploy_rounds + 1):
             times.peers.append(await _by_hand(hand, folder, turn))
@@ -211,7 +214,7 @@ async def _settled(ana: Tenant, id: str) -> bool:
     return all(release["verdict"] == "good" for release in releases)
 
 
-async def _new_one_answers(engine: DockerEngine, id: str, expected: str) -> float:
+async def _new_one_answers(engine: Engine, id: str, expected: str) -> float:
     """The moment at which some instance of the workload, asked directly, says what is expected."""
 
     async def does() -> bool:
@@ -227,9 +230,8 @@ async def _new_one_answers(engine: DockerEngine, id: str, expected: str) -> floa
 
 
 @asynccontextmanager
-async def _engine(cloud: Cloud) -> AsyncIterator[DockerEngine]:
-    """The installation's, to look at its instances from outside."""
-    engine = DockerEngine(docker.address(), cloud.installation, SystemClock())
+async def _engine(cloud: Cloud) -> AsyncIterator[Engine]:
+    engine = engine_of(cloud)
     try:
         yield engine
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -17,6 +18,8 @@ from bench.ground import Ground
 from bench.muelle import Muelle, client_from, sign_up
 from bench.program import ProgramFailed
 from muelle.engines.docker import DockerEngine
+from muelle.engines.local import LocalEngine
+from muelle.engines.protocol import Engine
 from muelle.kit.clock import SystemClock
 from muelle.kit.vault import Vault, master_key
 from tests.servers.private import free_port
@@ -33,6 +36,7 @@ class Cloud(Muelle):
     """A `muelle up` with an engine, and a port at which workloads are reached."""
 
     def __init__(self, ground: Ground, engine: str, home: str = "home") -> None:
+        self.engine = engine
         self.apps_port = free_port()
         self._secret = secrets.token_hex(32)
         host = {"DOCKER_HOST": docker.address()} if engine == "docker" else {}
@@ -53,18 +57,27 @@ class Cloud(Muelle):
 
 
 @contextmanager
-def on_docker(ground: Ground) -> Iterator[Cloud]:
-    """Everything that it made in Docker is gone afterwards, however it ended."""
-    cloud = Cloud(ground, "docker")
+def cloud_on(ground: Ground, engine: str) -> Iterator[Cloud]:
+    """With Docker or this machine's processes as its engine. All that it made there is gone afterwards, however it
+    ended: neither ends with the program."""
+    cloud = Cloud(ground, engine)
     try:
         with cloud:
             yield cloud
     finally:
-        asyncio.run(_sweep(cloud.installation))
+        ground.logs.mkdir(parents=True, exist_ok=True)
+        shutil.copy(cloud.log, ground.logs / f"{ground.folder.name}-muelle.log")
+        asyncio.run(_sweep(engine_of(cloud)))
 
 
-async def _sweep(installation: str) -> None:
-    engine = DockerEngine(docker.address(), installation, SystemClock())
+def engine_of(cloud: Cloud) -> Engine:
+    """Another hand on the same engine: things are known by the installation's label."""
+    if cloud.engine == "docker":
+        return DockerEngine(docker.address(), cloud.installation, SystemClock())
+    return LocalEngine(cloud.home / "local", cloud.installation, SystemClock())
+
+
+async def _sweep(engine: Engine) -> None:
     try:
         for sighting in await engine.observe():
             await engine.remove(sighting.name)

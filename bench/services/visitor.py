@@ -13,10 +13,9 @@ import signal
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
@@ -115,8 +114,7 @@ async def _run(visits: Visits) -> None:
         visitor.seen.made += 1
     if tasks:
         await asyncio.wait(set(tasks), timeout=LAST_ONES_SECONDS)
-    shown: dict[str, Any] = asdict(visitor.seen)
-    Path(visits.seen).write_text(json.dumps(shown))
+    Path(visits.seen).write_text(json.dumps(vars(visitor.seen)))
 
 
 if __name__ == "__main__":

@@ -176,7 +176,8 @@ class WorkloadAsked(Fact):
     workload_id: str
     owner_id: str
     what: str
-    """`made`, `deployed`, `started`, `stopped`, `restarted`, `rolled back`, `renamed`, `deleted`, `cancelled`."""
+    """`made`, `deployed`, `changed`, `started`, `stopped`, `restarted`, `rolled back`, `renamed`, `given names`,
+    `executed`, `cancelled`, `deleted`."""
     name: str
     release: int = 0
 

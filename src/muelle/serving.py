@@ -28,7 +28,9 @@ BACKLOG = 2048
 SOCKET_MESSAGE_BYTES = 64 * 1024
 """Of a message to us: a longer one closes the socket with 1009."""
 SOCKET_PING_SECONDS = 20.0
-"""How often a socket is asked whether anybody is there, and how long the answer may take."""
+"""How often a socket is asked whether anybody is there."""
+SOCKET_ANSWER_SECONDS = 300.0
+"""How long the answer may take: somebody who reads page by page answers when they turn over."""
 MOST_FILES = 65_536
 
 _log = structlog.get_logger("muelle.serving")
@@ -128,7 +130,7 @@ async def serve(
         ws="websockets-sansio",
         ws_max_size=SOCKET_MESSAGE_BYTES,
         ws_ping_interval=SOCKET_PING_SECONDS,
-        ws_ping_timeout=SOCKET_PING_SECONDS,
+        ws_ping_timeout=SOCKET_ANSWER_SECONDS,
         ws_per_message_deflate=False,  # a keystroke is not worth a window for each connection
     )
     server = _Server(config, on_ready)

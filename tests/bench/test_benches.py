@@ -15,6 +15,8 @@ from bench.ground import TINY, Ground
 from tests.servers import finding
 from tests.servers.plugin import RUN
 
+OF_WORKLOADS = ("deploys", "speed", "scale")
+"""These need other servers, and have a test of their own beside this one."""
 COUNTED = ("lost", "doubled", "never told", "effects", "distinct answers")
 
 
@@ -24,7 +26,7 @@ def ground(tmp_path: Path, pytestconfig: pytest.Config) -> Ground:
 
 
 @pytest.mark.needs("postgres", "rabbitmq")
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", [name for name in FIGURES if name not in OF_WORKLOADS])
 def test_a_bench_measures_all_that_it_promises(name: str, ground: Ground) -> None:
     if lack := ground.lack("postgres", "rabbitmq"):
         pytest.skip(f"{lack}, of its own")

@@ -32,7 +32,7 @@ from muelle.kit.vault import Vault, master_key
 from muelle.workloads import queue, store
 from muelle.workloads import room as workloads_room
 from muelle.workloads.deploying import Change
-from muelle.workloads.model import Deployment, Kind, Quota, Release, Spec, Verdict, VolumeAt, Workload, release_of
+from muelle.workloads.model import Deployment, Kind, Quota, Release, Spec, Verdict, VolumeAt, Workload
 from muelle.workloads.plan import Policy
 from muelle.workloads.queue import deployments
 from muelle.workloads.sources.model import FileSource, ImageSource, Source
@@ -168,18 +168,19 @@ class State:
     wish: str
     phase: str
     release: int
-    serving: int
+    serving: str
+    """Release and turn of the instance that has the traffic."""
     verdicts: str
     """Of its releases, oldest first: `+` good, `-` bad, `?` unproven."""
     deployments: str
     """Their states, oldest first."""
-    runs: tuple[int, ...]
-    """Of each instance that there is, its release; negative where it does not run."""
+    runs: tuple[str, ...]
+    """The same of each instance that there is; `!` before one that does not run."""
     name: str = "shop"
     volumes: int = 0
 
 
-GONE = State("", "", 0, 0, "", "", (), "")
+GONE = State("", "", 0, "", "", "", (), "")
 
 
 class Tenant:
@@ -213,8 +214,8 @@ class Tenant:
         deploying = self.life.verbs.deploying
         await deploying.deploy(ANA, self.id, source=source_of(source), template=template, change=Change())
 
-    async def change(self, **change: object) -> None:
-        await self.life.verbs.deploying.change(ANA, self.id, Change(**change))  # type: ignore[arg-type]
+    async def change(self) -> None:
+        await self.life.verbs.deploying.change(ANA, self.id, Change(set_environment={"A": "1"}))
 
     async def cancel(self) -> None:
         (latest, *_) = await self.deployments()
@@ -262,22 +263,26 @@ class Tenant:
     async def state(self) -> State:
         found = await self.workload()
         sightings = self.life.world.look(INSTALLATION, self.id) if self.id else []
-        runs = tuple(sorted(release_of(s.name) * (1 if s.condition is Condition.RUNNING else -1) for s in sightings))
+        runs = tuple(sorted("!" * (s.condition is not Condition.RUNNING) + turn_of(s.name) for s in sightings))
         volumes = [name for name in self.life.world.estate(INSTALLATION).volumes if self.id and self.id in name]
         marks = {Verdict.GOOD: "+", Verdict.BAD: "-", Verdict.UNPROVEN: "?"}
         if found is None:
-            return State("", "", 0, 0, "", "", runs, "", len(volumes))
+            return State("", "", 0, "", "", "", runs, "", len(volumes))
         return State(
             wish=found.wish,
             phase=found.phase,
             release=found.release,
-            serving=release_of(found.serving),
+            serving=turn_of(found.serving),
             verdicts="".join(marks[release.verdict] for release in reversed(await self.releases())),
             deployments=" ".join(deployment.state for deployment in reversed(await self.deployments())),
             runs=runs,
             name=found.name.replace(self.name, "shop"),
             volumes=len(volumes),
         )
+
+
+def turn_of(instance: str) -> str:
+    return "-".join(instance.split("-")[-2:])
 
 
 def source_of(source: str | Source) -> Source:

@@ -17,16 +17,17 @@ from pathlib import Path
 import pytest
 
 from muelle.engines.fake import FakeWorld
+from muelle.workloads import store
 from tests.waiting import eventually
-from tests.workloads.lives import APP, GONE, Boundary, Life, State, Tenant
+from tests.workloads.lives import APP, GONE, INSTALLATION, Boundary, Life, State, Tenant
 
 CONVERGES_WITHIN_SECONDS = 15.0
 """On a loaded machine; a few tenths of a second on a free one."""
 
 Act = Callable[[Tenant], Awaitable[None]]
 
-ONE = State("running", "running", 1, 1, "+", "released", (1,))
-TWO = State("running", "running", 2, 2, "++", "released released", (2,))
+ONE = State("running", "running", 1, "1-1", "+", "released", ("1-1",))
+TWO = State("running", "running", 2, "2-1", "++", "released released", ("2-1",))
 ONE_ON_DISK = replace(ONE, volumes=1)
 
 
@@ -41,8 +42,8 @@ class Story:
     prepare: Act = Tenant.make
     lost: State | None = None
     """What is so in the end if the request was lost, where that is not how it was before."""
-    again: bool = False
-    """The boundaries of what is done on coming up are left out of the count."""
+    alone: bool = False
+    """Whether it cannot be prepared for all boundaries at once."""
 
 
 async def with_two(tenant: Tenant) -> None:
@@ -63,53 +64,48 @@ async def being_built(tenant: Tenant) -> None:
 async def nothing(_tenant: Tenant) -> None: ...
 
 
-BUILDING = State("running", "building", 0, 0, "", "building", ())
+BUILDING = State("running", "building", 0, "", "", "building", ())
+BAD_AFTER_GOOD = replace(ONE, verdicts="+-", deployments="released released")
 
 STORIES = {
-    "create": Story(Tenant.make, GONE, ONE, 12, prepare=nothing),
+    "create": Story(Tenant.ask_to_make, GONE, ONE, 12, prepare=nothing),
     "create bad": Story(
-        lambda ana: ana.make("fake/crash"),
+        lambda ana: ana.ask_to_make("fake/crash"),
         GONE,
-        State("running", "failed", 1, 0, "-", "released", ()),
+        State("running", "failed", 1, "", "-", "released", ()),
         12,
         prepare=nothing,
     ),
     "deploy good": Story(Tenant.deploy, ONE, TWO, 14),
-    "deploy bad": Story(
-        lambda ana: ana.deploy("fake/crash"),
-        ONE,
-        replace(ONE, verdicts="+-", deployments="released released"),
-        12,
-    ),
+    "deploy bad": Story(lambda ana: ana.deploy("fake/crash"), ONE, BAD_AFTER_GOOD, 12),
     "deploy on a volume": Story(Tenant.deploy, ONE_ON_DISK, replace(TWO, volumes=1), 14, prepare=on_disk),
     "deploy bad on a volume": Story(
         lambda ana: ana.deploy("fake/crash"),
         ONE_ON_DISK,
-        replace(ONE_ON_DISK, verdicts="+-", deployments="released released"),
+        replace(BAD_AFTER_GOOD, serving="1-2", runs=("1-2",), volumes=1),
         16,
         prepare=on_disk,
     ),
     "rollback": Story(
-        lambda ana: ana.rollback(1), TWO, replace(TWO, release=1, serving=1, runs=(1,)), 10, prepare=with_two
+        lambda ana: ana.rollback(1), TWO, replace(TWO, release=1, serving="1-2", runs=("1-2",)), 10, prepare=with_two
     ),
-    "stop": Story(Tenant.stop, ONE, State("stopped", "stopped", 1, 0, "+", "released", ()), 6),
-    "restart": Story(Tenant.restart, ONE, ONE, 10),
+    "stop": Story(Tenant.stop, ONE, State("stopped", "stopped", 1, "", "+", "released", ()), 6),
+    "restart": Story(Tenant.restart, ONE, replace(ONE, serving="1-2", runs=("1-2",)), 10),
     "rename": Story(lambda ana: ana.rename(f"{ana.name}-new"), ONE, replace(ONE, name="shop-new"), 2),
-    "settings": Story(
-        lambda ana: ana.change(set_environment={"A": "1"}), ONE, replace(TWO, deployments="released"), 10
-    ),
+    "settings": Story(Tenant.change, ONE, replace(TWO, deployments="released"), 10),
     "delete with volume": Story(Tenant.remove, ONE_ON_DISK, GONE, 8, prepare=on_disk),
     "delete, keeping the volume": Story(
         lambda ana: ana.remove(keep_volumes=True), ONE_ON_DISK, replace(GONE, volumes=1), 6, prepare=on_disk
     ),
-    "build": Story(lambda ana: ana.make(APP, template="function"), GONE, ONE, 12, prepare=nothing),
+    "build": Story(lambda ana: ana.ask_to_make(APP, template="function"), GONE, ONE, 12, prepare=nothing),
     "cancel": Story(
         Tenant.cancel,
         BUILDING,
-        State("running", "failed", 0, 0, "", "cancelled", ()),
+        State("running", "failed", 0, "", "", "cancelled", ()),
         4,
         prepare=being_built,
         lost=ONE,
+        alone=True,
     ),
 }
 
@@ -126,31 +122,43 @@ async def test_it_is_killed_at_every_boundary_and_converges(name: str, tmp_path:
         await bystander.make()
         await becomes(bystander, ONE)
         beside = await bystander.instances()
-        boundaries = await tell(story, Tenant(alive(), "untold"))
+        boundaries = await tell(story, await prepared(story, Tenant(alive(), "untold")))
+        world.heal()
         assert len(boundaries) >= story.points, boundaries
+        tenants = [Tenant(alive(), f"told-{number}") for number in range(len(boundaries))]
+        if not story.alone:
+            for tenant in tenants:
+                await story.prepare(tenant)
+            for tenant in tenants:
+                await becomes(tenant, story.before)
         reached = 0
-        for number, boundary in enumerate(boundaries):
-            tenant = Tenant(alive(), f"told-{number}")
+        for tenant, boundary in zip(tenants, boundaries, strict=True):
+            tenant.life = alive()
+            if story.alone:
+                await prepared(story, tenant)
             steps = await tell(story, tenant, ends_at=boundary)
-            died = alive().ended.is_set()
-            reached += died
-            if died:
+            if alive().ended.is_set():
+                reached += 1
                 await alive().kill()
                 world.heal()
-                tenant.life = bystander.life = await alive.anew()
+                tenant.life = await alive.anew()
             await check(story, tenant, steps, boundary)
             world.heal()
-            assert await bystander.instances() == beside
-            await goes(tenant)
         assert reached >= story.points
-        assert not world_is_full(world, beside)
+        bystander.life = alive()
+        assert (await bystander.instances(), await bystander.state()) == (beside, ONE)
+        assert not await strangers(alive())
+
+
+async def prepared(story: Story, tenant: Tenant) -> Tenant:
+    await story.prepare(tenant)
+    await becomes(tenant, story.before)
+    return tenant
 
 
 async def tell(story: Story, tenant: Tenant, ends_at: Boundary | None = None) -> list[Boundary]:
     """Tells the story, to its end or to its untimely one; returns the boundaries that it came to."""
     life = tenant.life
-    await story.prepare(tenant)
-    await becomes(tenant, story.before)
     life.arm(ends_at)
     telling = asyncio.create_task(story.act(tenant))  # type: ignore[arg-type]
     with suppress(asyncio.CancelledError):
@@ -159,12 +167,8 @@ async def tell(story: Story, tenant: Tenant, ends_at: Boundary | None = None) ->
     async def over() -> bool:
         return life.ended.is_set() or await tenant.state() == story.after
 
-    await eventually(over, CONVERGES_WITHIN_SECONDS)
-    steps = life.disarm()
-    if ends_at is None:
-        life.world.heal()
-        await goes(tenant)
-    return steps
+    await eventually(over, CONVERGES_WITHIN_SECONDS, pause=0.02)
+    return life.disarm()
 
 
 async def check(story: Story, tenant: Tenant, steps: list[Boundary], boundary: Boundary) -> None:
@@ -188,26 +192,14 @@ async def becomes(tenant: Tenant, state: State) -> None:
         assert found == state, f"{found} is not {state}"
         return True
 
-    await eventually(is_so, CONVERGES_WITHIN_SECONDS)
+    await eventually(is_so, CONVERGES_WITHIN_SECONDS, pause=0.02)
 
 
-async def goes(tenant: Tenant) -> None:
-    """Makes room for the next."""
-    if await tenant.workload() is not None:
-        with suppress(Exception):
-            await tenant.remove()
-    estate = tenant.life.world.estate("test")
-
-    async def is_gone() -> bool:
-        return await tenant.workload() is None and not await tenant.instances()
-
-    await eventually(is_gone, CONVERGES_WITHIN_SECONDS)
-    for name in [name for name in estate.volumes if tenant.id and tenant.id in name]:
-        estate.drop_volume(name)
-
-
-def world_is_full(world: FakeWorld, beside: list[str]) -> bool:
-    return world.names() != beside or bool(world.estate("test").volumes)
+async def strangers(life: Life) -> set[str]:
+    """What there is at the engine, and belongs to no workload."""
+    async with life.core.database.reading() as reader:
+        known = {workload.id for workload in await store.all_workloads(reader)}
+    return {s.name for s in life.world.look(INSTALLATION, "") if s.workload not in known}
 
 
 class Lives:

@@ -224,7 +224,7 @@ async def test_an_engine_that_is_away_is_told_and_so_is_one_that_cannot(pier: Pi
         assert await talk.end() == (4503, "engine_unavailable")
 
 
-@pytest.mark.parametrize("text", ["", "resize", "[]", '{"resize":[0,1]}', '{"resize":[1,2],"x":1}', '{"exit":0}'])
+@pytest.mark.parametrize("text", ["", "resize", "[]", '{"resize":[0,1]}', '{"resize":[1,2],"x":1}', '{"exit":0}', "{}"])
 async def test_a_text_that_says_nothing_ends_it(pier: Pier, ana: Person, shop: str, text: str) -> None:
     async with pier.run(ana, shop, "cat") as talk:
         await talk.connection.send(text)
@@ -279,6 +279,22 @@ async def test_it_ends_when_its_caller_would_not_be_let_in_any_more(pier: Pier, 
         assert (await ana.post("/auth/logout")).status_code < 300
         assert (await talk.end())[0] == 4401
     await eventually(lambda: not sessions(pier))
+
+
+async def test_a_fresh_token_of_the_same_account_keeps_it_open(pier: Pier, ana: Person, shop: str) -> None:
+    pier.route.recheck_seconds = 0.05
+    other, ben = await pier.world.log_in("ana@example.com"), await pier.world.sign_up("ben@example.com")
+    async with pier.run(ana, shop, "cat") as talk:
+        await talk.say(token=other.credential)
+        await talk.type("here\n")
+        await talk.until("here")
+        assert (await ana.post("/auth/logout")).status_code < 300
+        for number in range(5):  # more than one recheck
+            await asyncio.sleep(0.05)
+            await talk.type(f"still here {number}\n")
+            await talk.until(f"still here {number}")
+        await talk.say(token=ben.credential)
+        assert await talk.end() == (4401, "unrecognised")
 
 
 async def test_it_ends_when_the_program_stops(pier: Pier, ana: Person, shop: str) -> None:

@@ -27,12 +27,16 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from muelle.cli import showing
 from muelle.cli.client import SECONDS, Client, NotMuelle, ServerRefused, ServerSilent
 from muelle.cli.naming import named
-from muelle.kit.errors import Denied, Unavailable
+from muelle.kit.errors import Denied, MuelleError, Unavailable
 from muelle.kit.hosts import is_loopback
 
 PROTOCOL = "muelle.exec.v1"
 PIECE_BYTES = 32 * 1024
 LARGEST_CODE = 255
+ANSWER_SECONDS = 300.0
+"""How long the server's sign of life may take: it is not read while who reads our output takes their time."""
+FRESH_SECONDS = 10.0
+"""How often it is looked whether the token has to be renewed."""
 
 
 class CannotExecute(Denied):
@@ -80,6 +84,7 @@ class Opening(Client):
                     proxy=True if beyond else None,
                     compression=None,
                     open_timeout=SECONDS,
+                    ping_timeout=ANSWER_SECONDS,
                 )
             except InvalidStatus as refused:
                 raise _refusal(refused, self.server) from None
@@ -89,6 +94,11 @@ class Opening(Client):
                 raise ServerSilent(server=self.server) from None
         async with connection:
             yield connection
+
+    def token(self) -> str:
+        """One that is good for a while."""
+        with self._recognised() as token:
+            return token
 
 
 class _Talk:
@@ -106,7 +116,9 @@ class _Talk:
                 self._tell_sizes(connection)
             typing = threading.Thread(target=self._type, args=(connection, asyncio.get_running_loop()), daemon=True)
             typing.start()
+            renewing = asyncio.create_task(self._renew(connection))
             closed = await self._show(connection)
+            renewing.cancel()
         if self._code is not None:
             return self._code
         if self._problem:
@@ -121,13 +133,24 @@ class _Talk:
             while True:
                 came = await connection.recv()
                 if isinstance(came, bytes):
-                    _write(came)
+                    await asyncio.to_thread(_write, came)  # which may take as long as somebody reads a page
                     continue
                 told = json.loads(came)
                 self._code = told.get("exit", self._code)
                 self._problem = told.get("problem", self._problem)
         except ConnectionClosed as closed:
             return closed.rcvd.reason or str(closed.rcvd.code) if closed.rcvd else "nothing was said"
+
+    async def _renew(self, connection: ClientConnection) -> None:
+        """A session outlives the token that it was opened with."""
+        known = ""
+        while True:
+            await asyncio.sleep(FRESH_SECONDS)
+            with suppress(MuelleError, ConnectionClosed):  # tried again; in the end the server says what is wrong
+                token = await asyncio.to_thread(self._client.token)
+                if token != known:
+                    await connection.send(json.dumps({"token": token}))
+                    known = token
 
     def _type(self, connection: ClientConnection, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread, for nobody can wait for a file otherwise. It waits for each piece to be on its way."""

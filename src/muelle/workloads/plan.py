@@ -15,7 +15,7 @@ decision 11:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -130,11 +130,11 @@ class Seen:
     """Why the last deployment failed; empty while it is under way; None where there is none."""
     ending: frozenset[str] = frozenset()
     """What is just being ended: it may still look well, and nothing can be built on it."""
-    last_release: int | None = None
-    """The highest number that is known; None where that was not asked."""
+    known: Container[int] | None = None
+    """The numbers of its releases; None where that was not asked."""
 
     def is_stranger(self, name: str) -> bool:
-        return self.last_release is not None and is_stranger(name, self.last_release)
+        return self.known is not None and is_stranger(name, self.known)
 
 
 def plan(workload: Workload, seen: Seen, policy: Policy = Policy()) -> Plan:
@@ -330,9 +330,9 @@ class _Running:
         return left if left > 0 else None
 
 
-def is_stranger(name: str, last_release: int) -> bool:
+def is_stranger(name: str, known: Container[int]) -> bool:
     """Whether no release that is known can have been what it was made for."""
-    return not 0 < release_of(name) <= last_release
+    return release_of(name) not in known
 
 
 def why_ended(sighting: Sighting) -> Why:

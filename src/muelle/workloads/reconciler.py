@@ -19,7 +19,7 @@ from muelle.kit.loops import Lease, Loop, pause_before_retry
 from muelle.workloads import plan as planning
 from muelle.workloads import store
 from muelle.workloads.core import Core
-from muelle.workloads.model import NO_REASON
+from muelle.workloads.model import NO_REASON, Phase
 from muelle.workloads.plan import Policy
 from muelle.workloads.scribe import Scribe
 from muelle.workloads.steward import Steward
@@ -113,20 +113,21 @@ class Reconciler:
         async with self._core.database.reading() as reader:
             known = await store.all_workloads(reader)
             wished = await store.wished_releases(reader)
-            last = await store.last_releases(reader)
+            releases = await store.known_releases(reader)
         for workload in known:
             if workload.id in self._tending:
                 continue
             sightings = planning.names(by_workload[workload.id])
             planned = self._steward.plan(
-                workload, sightings, wished.get(workload.id), NO_REASON, last.get(workload.id, 0)
+                workload, sightings, wished.get(workload.id), NO_REASON, releases.get(workload.id, ())
             )
             unseen = (planned.phase, planned.why) != (workload.phase, workload.why)
-            if planned.actions or planned.again_seconds is not None or unseen:
+            built = workload.phase is Phase.BUILDING  # how that goes, this one question does not tell
+            if planned.actions or planned.again_seconds is not None or unseen or built:
                 self.wake(workload.id)
-        newest = {str(workload.id): last.get(workload.id, 0) for workload in known}
+        ours = {str(workload.id): releases.get(workload.id, ()) for workload in known}
         seen = [sighting for sightings in by_workload.values() for sighting in sightings]
-        await self._note_strangers([s for s in seen if planning.is_stranger(s.name, newest.get(s.workload, 0))])
+        await self._note_strangers([s for s in seen if planning.is_stranger(s.name, ours.get(s.workload, ()))])
         return False
 
     async def _watch(self) -> None:

@@ -22,11 +22,13 @@ from muelle.workloads.executing import Executing
 from muelle.workloads.following import Following
 from muelle.workloads.hosts import Hosts
 from muelle.workloads.housekeeping import Housekeeping
+from muelle.workloads.http.metrics import ShownMetrics
 from muelle.workloads.http.shapes import ShownWorkload
 from muelle.workloads.live import Live
 from muelle.workloads.logbook import Collector, LogBook
 from muelle.workloads.looking import Looking
 from muelle.workloads.materials import Materials
+from muelle.workloads.metrics import Metrics
 from muelle.workloads.owners import Owners
 from muelle.workloads.plan import Policy
 from muelle.workloads.quotas import Quotas
@@ -78,6 +80,7 @@ def build(furniture: Furniture, *, clock: Clock, vault: Vault, engine: Engine, r
     building = BuildRules(rules.home / "builds", trusted=rules.trusted)
     builder = Builder(core, furniture.process, building, materials, scribe)
     live = Live(furniture.process, lambda workload: ShownWorkload.of(workload, verbs.url_of(workload)))
+    measuring = Lease("workloads.usage", furniture.database, clock, furniture.process)
     verbs = Verbs(
         core=core,
         apps_address=rules.address,
@@ -91,6 +94,7 @@ def build(furniture: Furniture, *, clock: Clock, vault: Vault, engine: Engine, r
         logs=book,
         live=live,
         executing=Executing(core),
+        metrics=Metrics(core, furniture.process, measuring, ShownMetrics.now),
     )
     housekeeping = Housekeeping(
         core, scribe, Lease("workloads.housekeeping", furniture.database, clock, furniture.process)
@@ -110,6 +114,6 @@ def build(furniture: Furniture, *, clock: Clock, vault: Vault, engine: Engine, r
         furniture=furniture,
         verbs=verbs,
         routers=http.ROUTERS,
-        loops=[reconciler.loop, builder.loop, uploads.cleaning, housekeeping.loop],
+        loops=[reconciler.loop, builder.loop, uploads.cleaning, housekeeping.loop, *verbs.metrics.loops],
         close=close,
     )

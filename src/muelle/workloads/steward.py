@@ -8,7 +8,7 @@ can forget at any moment: it is found out again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from datetime import datetime
 
@@ -111,29 +111,27 @@ class Steward:
         sightings: dict[str, Sighting],
         wished: Release | None,
         deployment: Why | None,
-        last_release: int | None = None,
+        known: Container[int] | None = None,
     ) -> Plan:
         """What would be done for it now."""
         for name, refused in self._refused.items():
             if refused.workload == workload.id:
                 sightings.setdefault(name, refused)
         self._count_ends(sightings)
-        seen = Seen(
-            self._core.clock.now(), wished, sightings, self._health, deployment, frozenset(self._ending), last_release
-        )
+        seen = Seen(self._core.clock.now(), wished, sightings, self._health, deployment, frozenset(self._ending), known)
         return planning.plan(workload, seen, self._policy)
 
-    async def _background(self, workload: Workload) -> tuple[Release | None, Why | None, int]:
-        """The wished release; where there is none yet, how its deployment is doing; and the last release."""
+    async def _background(self, workload: Workload) -> tuple[Release | None, Why | None, Container[int]]:
+        """The wished release; where there is none yet, how its deployment is doing; and the numbers of all."""
         async with self._core.database.reading() as reader:
-            last = (await store.last_releases(reader, workload.id)).get(workload.id, 0)
+            known = (await store.known_releases(reader, workload.id)).get(workload.id, ())
             if wished := await store.release_by_number(reader, self._core.box, workload.id, workload.release):
-                return wished, None, last
+                return wished, None, known
             latest = await queue.latest(reader, workload.id)
         if latest is None:
-            return None, None, last
+            return None, None, known
         over = latest.state in (DeploymentState.FAILED, DeploymentState.CANCELLED)
-        return None, latest.why if over else Why("", "It is being built."), last
+        return None, latest.why if over else Why("", "It is being built."), known
 
     async def _read(self, id: str) -> Workload | None:
         async with self._core.database.reading() as reader:
@@ -234,7 +232,7 @@ class Steward:
             await self._core.note(tx, workload, "proved good" if good else "failed", release=number, why=why)
             if good and now.release == number:
                 await self._core.change(tx, now, good=number)
-            elif now.release == number and (back := _fallback(now, number)):
+            elif now.release == number and (back := fallback(now, number)):
                 await self._core.change(tx, now, release=back, turn=turn_for(now, back))
             await self._core.outbox.emit(
                 tx,
@@ -303,7 +301,7 @@ class Steward:
                 known.pop(name, None)
 
 
-def _fallback(workload: Workload, bad: int) -> int:
+def fallback(workload: Workload, bad: int) -> int:
     """What is wished again: the release that has the traffic, even if it is on trial itself, else the last good one."""
     serving = release_of(workload.serving)
     return serving if serving and serving != bad else workload.good

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -236,12 +236,19 @@ async def next_number(tx: Transaction, workload_id: str) -> int:
     return int(last or 0) + 1
 
 
-async def last_releases(reader: Reading, workload_id: str = "") -> dict[str, int]:
-    """The highest number of each workload, or of that one, where there is any."""
-    query = select(releases.c.workload_id, func.max(releases.c.number).label("last")).group_by(releases.c.workload_id)
+async def known_releases(reader: Reading, workload_id: str = "") -> dict[str, Container[int]]:
+    """The numbers that each workload, or that one, has releases of. Where none is missing, nothing is listed."""
+    of = releases.c.workload_id
+    query = select(of, func.max(releases.c.number).label("last"), func.count().label("number")).group_by(of)
     if workload_id:
-        query = query.where(releases.c.workload_id == workload_id)
-    return {row.workload_id: row.last for row in await reader.all(query)}
+        query = query.where(of == workload_id)
+    found: dict[str, Container[int]] = {}
+    for row in await reader.all(query):
+        found[row.workload_id] = range(1, row.last + 1)
+        if row.number != row.last:
+            numbers = select(releases.c.number).where(of == row.workload_id)
+            found[row.workload_id] = {each.number for each in await reader.all(numbers)}
+    return found
 
 
 async def judge(tx: Transaction, workload_id: str, number: int, verdict: Verdict, why: Why) -> bool:

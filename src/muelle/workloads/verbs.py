@@ -12,6 +12,7 @@ from muelle.workloads.hosts import Hosts
 from muelle.workloads.live import Live
 from muelle.workloads.logbook import LogBook
 from muelle.workloads.looking import Looking
+from muelle.workloads.metrics import Metrics
 from muelle.workloads.model import Workload
 from muelle.workloads.quotas import Quotas
 from muelle.workloads.uploads import Uploads
@@ -33,6 +34,7 @@ class Verbs:
     logs: LogBook
     live: Live
     executing: Executing
+    metrics: Metrics
 
     def url_of(self, workload: Workload) -> str:
         scheme, port = self.apps_address

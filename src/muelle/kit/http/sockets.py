@@ -30,7 +30,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from muelle.kit.bus.facts import origin
-from muelle.kit.errors import Denied
+from muelle.kit.errors import Denied, Unrecognised
 from muelle.kit.http.access import Access, Caller
 from muelle.kit.http.cors import ORIGIN_ALLOWED, OriginNotAllowed
 from muelle.kit.http.problems import problem_response
@@ -47,6 +47,7 @@ PROGRAM_STOPS = 1012
 BEARER = "bearer."
 
 _CALLER = "muelle.caller"
+_CREDENTIAL = "muelle.credential"
 _log = structlog.get_logger("muelle.http")
 
 Endpoint = Callable[[WebSocket], Coroutine[Any, Any, None]]
@@ -71,6 +72,11 @@ def caller_of(socket: WebSocket) -> Caller:
     """Who opened it."""
     caller: Caller = socket.scope[_CALLER]
     return caller
+
+
+def renew(socket: WebSocket, credential: str) -> None:
+    """From now on it is this one that has to be good: an access token lives for minutes, and a socket for hours."""
+    socket.scope[_CREDENTIAL] = credential
 
 
 def asked(socket: WebSocket, model: type[Asked]) -> Asked:
@@ -113,12 +119,12 @@ class RoomSocket(WebSocketRoute):
         except Exception as refusal:
             await problem_response(refusal, scope["path"])(scope, receive, send)
             return
-        scope[_CALLER] = caller
+        scope[_CALLER], scope[_CREDENTIAL] = caller, credential
         if caller is not None:
             origin.set(replace(origin.get(), actor=caller.account_id))
         with suppress(WebSocketDisconnect):
             await socket.accept(protocol)
-            await self._serve(socket, lambda: self._admitted(desk, credential))
+            await self._serve(socket, lambda: self._still_admitted(desk, scope))
 
     async def _admitted(self, desk: Desk, credential: str) -> Caller | None:
         access = self.stands.access
@@ -126,7 +132,13 @@ class RoomSocket(WebSocketRoute):
         access.admit(caller, changes=self.stands.changes)
         return caller
 
-    async def _serve(self, socket: WebSocket, admit: Callable[[], Coroutine[Any, Any, Caller | None]]) -> None:
+    async def _still_admitted(self, desk: Desk, scope: Scope) -> None:
+        opened: Caller | None = scope[_CALLER]
+        caller = await self._admitted(desk, scope[_CREDENTIAL])
+        if opened is not None and (caller is None or caller.account_id != opened.account_id):
+            raise Unrecognised
+
+    async def _serve(self, socket: WebSocket, admit: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Until it is done, its caller is not let in any more, or the program stops: whichever comes first."""
         reasons: list[asyncio.Task[Any]] = [
             asyncio.create_task(self.endpoint(socket)),
@@ -168,7 +180,7 @@ def _refuse_foreign_pages(socket: WebSocket) -> None:
         raise OriginNotAllowed
 
 
-async def _refused(admit: Callable[[], Coroutine[Any, Any, Any]], every_seconds: float) -> None:
+async def _refused(admit: Callable[[], Coroutine[Any, Any, None]], every_seconds: float) -> None:
     """Waits until the caller would not be let in any more, and says why. An identity that is away is no reason."""
     while True:
         await asyncio.sleep(every_seconds)

@@ -2,5 +2,6 @@
 
 from muelle.workloads.http import hosts, logs, quotas, uploads, workloads
 from muelle.workloads.http.exec import router as exec_router
+from muelle.workloads.http.metrics import router as metrics_router
 
-ROUTERS = (workloads.router, hosts.router, logs.router, quotas.router, uploads.router, exec_router)
+ROUTERS = (workloads.router, hosts.router, logs.router, quotas.router, uploads.router, exec_router, metrics_router)

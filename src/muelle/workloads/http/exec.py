@@ -1,7 +1,7 @@
 """A command in a running workload, over a WebSocket: see decision 12 for what is said in it.
 
 Binary messages are bytes of input and output, as they are. Texts are JSON, and about the command: `{"resize":[24,80]}`
-from the client, `{"exit":0}` from us before the socket is closed with 1000.
+or `{"token":"…"}` from the client, `{"exit":0}` from us before the socket is closed with 1000.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from muelle.engines.protocol import CannotDo, EngineUnavailable, InstanceNotRunn
 from muelle.kit.errors import Conflict, Invalid
 from muelle.kit.http import Access, Id, RoomRouter
 from muelle.kit.http.problems import FieldsInvalid
-from muelle.kit.http.sockets import asked, caller_of, socket
+from muelle.kit.http.sockets import asked, caller_of, renew, socket
 from muelle.workloads.executing import Errand, NothingRuns, TooManySessions
 from muelle.workloads.model import IsBeingDeleted, NoSuchWorkload
 from muelle.workloads.verbs import Verbs
@@ -29,6 +29,7 @@ WAITING_MESSAGES = 16
 MOST_WORDS = 100
 LONGEST_WORD = 8192
 MOST_ROWS = 1000
+LONGEST_TOKEN = 4096
 
 router = RoomRouter("workloads", tags=["Workloads"])
 
@@ -61,7 +62,9 @@ class Told(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    resize: tuple[Size, Size]
+    resize: tuple[Size, Size] | None = None
+    token: str = Field("", max_length=LONGEST_TOKEN)
+    """A fresh access token of the same account: without it a session is over with its token."""
 
 
 @socket(
@@ -128,15 +131,20 @@ class Conversation:
     async def _listen(self) -> None:
         """Reads ahead a little, so that it is seen that the client leaves while the command takes nothing."""
         while (message := await self._socket.receive())["type"] != "websocket.disconnect":
-            self._said_at = self._now()
             data = message.get("bytes")
-            await self._came.put(_told(message.get("text") or "") if data is None else data)
+            told = _told(message.get("text") or "") if data is None else None
+            if told is not None and told.token:
+                renew(self._socket, told.token)  # by itself, and no sign that somebody is there
+                continue
+            self._said_at = self._now()
+            await self._came.put(told or data or b"")
 
     async def _input(self) -> None:
         while True:
             came = await self._came.get()
             if isinstance(came, Told):
-                await self._session.resize(*came.resize)
+                if came.resize is not None:
+                    await self._session.resize(*came.resize)
             elif came:
                 await self._session.write(came)
 
@@ -151,5 +159,7 @@ class Conversation:
 
 def _told(text: str) -> Told:
     with suppress(ValidationError):
-        return Told.model_validate_json(text)
+        told = Told.model_validate_json(text)
+        if told.token or told.resize is not None:
+            return told
     raise MessageUnreadable
