@@ -131,13 +131,13 @@ class World:
         apps: Sequence[Application],
         clock: LeapingClock,
         postbox: Postbox,
-        engines: FakeWorld,
+        engines: FakeWorld | None = None,
     ) -> None:
         self.shape = shape
         self.apps = list(apps)
         self.clock = clock
         self.postbox = postbox
-        self.engines = engines
+        self.engines = engines or FakeWorld()
         """What the pretended engine pretends, where no other was given."""
         self._clients = [_client(app) for app in self.apps]
 

@@ -74,6 +74,8 @@ async def knowing_a_provider(home: Path, provider: LittleProvider, **settings: s
     environment = {
         "MUELLE_SECRET_KEY": SECRET_KEY,
         "MUELLE_HOME": str(home),
+        "MUELLE_ENGINE": "fake",
+        "MUELLE_APPS_PORT": "0",
         "MUELLE_OIDC_PROVIDERS": json.dumps({"little": known, "other": known}),
         **{f"MUELLE_{name.upper()}": value for name, value in settings.items()},
     }

@@ -17,6 +17,7 @@ class Owners:
     async def note(self, tx: Transaction, envelope: Envelope) -> None:
         """Holds what a suspended person has running, lets it run again, and deletes it with the account."""
         account = envelope.read(AccountChanged)
+        await store.lock_workloads_of(tx, account.account_id)
         owner = await store.ensure_owner(tx, account.account_id, account.email)
         if not await store.note_owner_state(tx, owner.id, account.state, account.version):
             return

@@ -25,6 +25,8 @@ from muelle.workloads.scribe import Scribe
 from muelle.workloads.steward import Steward
 
 PERIOD_SECONDS = 10.0
+LEADS_SECONDS = 25.0
+"""After its last look at all, a process takes it that another one does it now."""
 AT_ONCE = 16
 """Workloads that are worked on at the same moment."""
 STRANGER_SECONDS = 60.0
@@ -47,7 +49,8 @@ class Reconciler:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._strangers: dict[str, datetime] = {}
         self._watching: asyncio.Task[None] | None = None
-        self._leads = False
+        self._led_at: datetime | None = None
+        """When this process last looked at all: of several, it is the one that does, for a while after."""
         self.loop = Loop(
             "workloads.reconcile",
             self._look_at_all,
@@ -64,15 +67,20 @@ class Reconciler:
 
     def wake(self, workload: str) -> None:
         """Has it looked after as soon as possible; again, if that is just being done."""
-        if not self._leads:
+        if not self._leads():
             return
         self._signals.setdefault(workload, asyncio.Event()).set()
         if workload not in self._tending:
             task = asyncio.create_task(self._tend(workload), name=f"tend {workload}")
             self._tending[workload] = task
 
+    def _leads(self) -> bool:
+        if self._led_at is None or not self._core.database.shared:
+            return self._led_at is not None
+        return (self._core.clock.now() - self._led_at).total_seconds() < LEADS_SECONDS
+
     async def close(self) -> None:
-        self._leads = False
+        self._led_at = None
         tasks = [*self._tending.values(), *([self._watching] if self._watching else [])]
         for task in tasks:
             task.cancel()
@@ -95,7 +103,7 @@ class Reconciler:
                     if failures == 1 or not known:
                         error = f"{type(problem).__name__}: {problem}"
                         _log.warning("not looked after", workload=workload, error=error, exc_info=not known)
-                if again is None and not signal.is_set():
+                if (again is None and not signal.is_set()) or not self._leads():
                     return
                 await self._core.clock.wait(signal, again or 0.0)
         finally:
@@ -104,7 +112,7 @@ class Reconciler:
 
     async def _look_at_all(self) -> bool:
         """Wakes for those with whom something is to be done. One question to the engine, whatever their number."""
-        self._leads = True
+        self._led_at = self._core.clock.now()
         if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._watch(), name="watch the engine")
         by_workload: dict[str, list[Sighting]] = defaultdict(list)

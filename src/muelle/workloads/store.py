@@ -139,6 +139,12 @@ async def workloads_of(reader: Reading, owner_id: str) -> list[Workload]:
     return await all_workloads(reader, workloads.c.owner_id == owner_id, _ALIVE)
 
 
+async def lock_workloads_of(tx: Transaction, owner_id: str) -> None:
+    """Before their owner is locked, as everybody does it: else two who want both could wait for each other."""
+    theirs = select(workloads.c.id).where(workloads.c.owner_id == owner_id).order_by(workloads.c.id)
+    await tx.all(theirs.with_for_update())
+
+
 async def add_workload(tx: Transaction, box: Box, workload: Workload, spec: Spec) -> bool:
     """False where the name is taken."""
     row = {column.name: getattr(workload, column.name, None) for column in workloads.c}
