@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from muelle.app import ROOMS
 from tests.cli.machine import Machine, Running
 from tests.servers.private import free_port
 from tests.waiting import eventually
@@ -62,7 +63,7 @@ def history(audit: Running, tokens: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize(
     ("rooms", "settings", "told"),
     [
-        (["nonsense"], {}, 'There is no room "nonsense".\n        There are: identity, audit.'),
+        (["nonsense"], {}, 'There is no room "nonsense".\n        There are: identity, audit, workloads, ingress.'),
         (["identity"], SHARED, "needs MUELLE_RABBIT_URL"),
         (["identity"], RABBIT, "needs MUELLE_SECRET_KEY"),
         (["audit"], RABBIT | SHARED, "needs MUELLE_IDENTITY_URL"),
@@ -79,8 +80,8 @@ def test_what_is_missing_for_it_is_told(
 
 
 def test_a_room_is_served_once_on_files_of_its_own(machine: Machine) -> None:
-    with machine.running("serve", "identity", "audit") as running:
-        named = f"muelle serve identity audit (process {running.process.pid}) already works in {machine.home}"
+    with machine.running("serve", *ROOMS) as running:
+        named = f"muelle serve {' '.join(ROOMS)} (process {running.process.pid}) already works in {machine.home}"
         for words in (["serve", "audit"], ["up"]):
             more = SHARED | RABBIT | {"MUELLE_IDENTITY_URL": machine.url, "MUELLE_PORT": str(free_port())}
             refused = machine.quick(*words, **more)

@@ -232,7 +232,7 @@ def test_many_certificates_go_in_pieces_and_endless_ones_are_refused() -> None:
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
-        ("Get https://registry.example/v2/: dial tcp: lookup x: no such host", "does not answer"),
+        ("Get https://images.example/v2/: dial tcp: lookup x: no such host", "does not answer"),
         ("pull access denied for x, repository does not exist", "log-in"),
         ("manifest for x:y not found: manifest unknown", "none of that name"),
         ("", "no reason"),
