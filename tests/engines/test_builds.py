@@ -131,7 +131,7 @@ async def test_cancelling_a_build_touches_no_other(yard: Yard) -> None:
     )
     kept = yard.harness.build_order(with_steps("echo kept", "sleep 0.4", "echo finished"))
     other = asyncio.create_task(yard.engine.build(kept, said.append))
-    await eventually(lambda: {"doomed", "kept"} <= {line.strip() for line in said}, yard.patience)
+    await eventually(lambda: {"doomed", "kept"} <= {line.strip() for line in said}, yard.patience * 3)
     cancelled.cancel()
     await asyncio.wait([cancelled])
     image = await other

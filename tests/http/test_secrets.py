@@ -42,6 +42,9 @@ def lines() -> Iterator[Lines]:
         yield lines
 
 
+SHORT = 20
+
+
 class Witness:
     """Keeps every answer, and what may be told in which."""
 
@@ -81,7 +84,8 @@ class Witness:
     def finds_nothing_in(self, where: str, content: str | bytes) -> None:
         raw = content.encode() if isinstance(content, str) else content
         for name, secret in self.secrets.items():
-            for form in (secret, secret[8:], base64.b64encode(secret.encode()).decode().rstrip("=")[:-2]):
+            rest = secret[8:] if len(secret) > SHORT else secret  # a few digits are found anywhere, by chance
+            for form in (secret, rest, base64.b64encode(secret.encode()).decode().rstrip("=")[:-2]):
                 at = raw.find(form.encode())
                 assert at < 0, f"the {name} is in {where}: … {raw[max(0, at - 300) : at + 100]!r} …"
 

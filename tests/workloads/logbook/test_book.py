@@ -430,8 +430,9 @@ async def test_a_search_through_everything_keeps_nobody_waiting(tmp_path: Path) 
         ticks, longest, last = ticks + 1, max(longest, now - last), now
     page = await search
     assert len(page.entries) == 11
-    assert ticks > 5
     found = time.perf_counter() - began
+    assert ticks
+    assert longest < max(0.1, found / 2)
     began = time.perf_counter()
     assert texts((await book.tail("web", 1)).entries) == ["line 119999"]
     print(f"search {await book.size() / 2**20:.1f} MiB: {found:.3f} s, longest stall {longest * 1000:.0f} ms; ", end="")
