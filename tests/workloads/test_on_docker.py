@@ -20,6 +20,8 @@ from tests.world import ONE, Person, World, installation
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(300)]
 
 GREETS = """
+print("here is %s", flush=True)
+
 def microservicio(request):
     return {"version": "%s", "name": request["body"].get("name", "")}
 """
@@ -58,7 +60,7 @@ async def call(world: World, body: Any = None) -> httpx.Response:
 
 async def test_a_single_file_answers_and_a_bad_one_after_it_changes_nothing(on_docker: World) -> None:
     ana = await on_docker.sign_up("ana@example.com")
-    file = {"name": "app.py", "text": GREETS % "one"}
+    file = {"name": "app.py", "text": GREETS % ("one", "one")}
     id = await make(ana, file=file, environment={"MICROSERVICIO_NAME": "shop"})
     await becomes(ana, id, "running", within=120, serving=1)
     await eventually(lambda: answered(on_docker, "one"))
@@ -69,14 +71,14 @@ async def test_a_single_file_answers_and_a_bad_one_after_it_changes_nothing(on_d
     assert (await ana.post(f"/workloads/{id}/deploy", {"file": broken})).status_code == 202
     bad = await eventually(lambda: newest(ana, id, "bad"), 60)
     assert bad["why"]["code"] == "ended", bad
-    better = {"name": "app.py", "text": GREETS % "three"}
+    better = {"name": "app.py", "text": GREETS % ("three", "three")}
     assert (await ana.post(f"/workloads/{id}/deploy", {"file": better})).status_code == 202
     await eventually(lambda: newest(ana, id, "good"), 60)
     await eventually(lambda: answered(on_docker, "three"))
     visiting.cancel()
     assert not failures
-    said = (await ana.get(f"/workloads/{id}/logs")).json()["items"]
-    assert said is not None
+    said = {(line["release"], line["text"]) for line in (await ana.get(f"/workloads/{id}/logs")).json()["items"]}
+    assert {(1, "here is one"), (3, "here is three")} <= said
     assert (await ana.delete(f"/workloads/{id}")).status_code == 202
     await eventually(lambda: is_gone(ana, id), 30)
 

@@ -152,11 +152,6 @@ class Deploying:
             await self._core.asked(tx, workload, "changed", number)
             return await self._core.change(tx, workload, release=number, **wished)
 
-    async def describe(self, caller: Caller, id: str, description: str) -> Workload:
-        async with self._core.database.transaction() as tx:
-            workload = await self._core.lock(tx, caller, id)
-            return await self._core.change(tx, workload, description=description)
-
     async def cancel(self, caller: Caller, id: str) -> Deployment:
         async with self._core.database.transaction() as tx:
             found = await queue.by_id(tx, id)

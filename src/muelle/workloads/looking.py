@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from muelle.kit.http import Caller, Cursor
 from muelle.workloads import queue, store
 from muelle.workloads.core import Core
-from muelle.workloads.model import Deployment, Happening, NoSuchDeployment, Owner, Release, Spec, Workload
+from muelle.workloads.model import Deployment, Happening, NoSuchDeployment, Release, Spec, Workload
 
 DAYS = 30
 DEPLOYED = "released"
@@ -50,11 +50,6 @@ class Looking:
         async with self._core.database.reading() as reader:
             return await store.list_releases(reader, self._core.box, id)
 
-    async def release(self, caller: Caller, id: str, number: int) -> Release | None:
-        await self._core.find(caller, id)
-        async with self._core.database.reading() as reader:
-            return await store.release_by_number(reader, self._core.box, id, number)
-
     async def history(self, caller: Caller, cursor: Cursor, id: str) -> Sequence[Happening]:
         await self._core.find(caller, id)
         async with self._core.database.reading() as reader:
@@ -71,10 +66,6 @@ class Looking:
         if found is None or (found.owner_id != caller.account_id and not caller.is_admin):
             raise NoSuchDeployment
         return found
-
-    async def owner(self, caller: Caller) -> Owner | None:
-        async with self._core.database.reading() as reader:
-            return await store.owner_by_id(reader, caller.account_id)
 
     async def statistics(self, caller: Caller) -> Sequence[Day]:
         """Deployments that became releases, and failures, for each of the last 30 days, the oldest first."""
